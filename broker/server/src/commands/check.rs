@@ -1,0 +1,12 @@
+//! `wardline check`.
+
+use super::Outcome;
+
+/// Options of `wardline check`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: Args) -> Outcome {
+    Err(super::Failure::failed("not built yet"))
+}

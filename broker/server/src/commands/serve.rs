@@ -1,0 +1,12 @@
+//! `wardline serve`.
+
+use super::Outcome;
+
+/// Options of `wardline serve`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: Args) -> Outcome {
+    Err(super::Failure::failed("not built yet"))
+}

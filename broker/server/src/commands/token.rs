@@ -1,0 +1,12 @@
+//! `wardline token`.
+
+use super::Outcome;
+
+/// Options of `wardline token`.
+#[derive(clap::Subcommand, Debug)]
+pub enum Args {}
+
+/// Runs the command.
+pub fn run(_args: Args) -> Outcome {
+    Err(super::Failure::failed("not built yet"))
+}

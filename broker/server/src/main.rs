@@ -1,0 +1,5 @@
+//! The `wardline` command.
+
+fn main() -> std::process::ExitCode {
+    wardline::commands::main()
+}

@@ -1,0 +1,118 @@
+//! MQTT 5 reason codes (section 2.4) and what MQTT 3.1.1 has in their place.
+
+macro_rules! reason_codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $text:literal,)*) => {
+        /// Why: the MQTT 5 reason codes, the single vocabulary of answers in Wardline.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum ReasonCode { $($(#[$doc])* $name = $code,)* }
+        impl ReasonCode {
+            /// The code's name in the specification's words, also used as metric label and audit reason.
+            pub const fn text(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+            /// From the wire.
+            pub const fn from_u8(code: u8) -> Option<Self> { match code { $($code => Some(Self::$name),)* _ => None } }
+        }
+    };
+}
+
+reason_codes! {
+    /// Also: normal disconnection, granted QoS 0.
+    Success = 0x00 "success",
+    /// Granted QoS 1.
+    GrantedQoS1 = 0x01 "granted QoS 1",
+    /// Granted QoS 2.
+    GrantedQoS2 = 0x02 "granted QoS 2",
+    /// Disconnect with will message.
+    DisconnectWithWill = 0x04 "disconnect with will message",
+    /// Nobody subscribes to it.
+    NoMatchingSubscribers = 0x10 "no matching subscribers",
+    /// Nothing to unsubscribe.
+    NoSubscriptionExisted = 0x11 "no subscription existed",
+    /// Continue authentication.
+    ContinueAuthentication = 0x18 "continue authentication",
+    /// Re-authenticate.
+    ReAuthenticate = 0x19 "re-authenticate",
+    /// Unspecified error.
+    UnspecifiedError = 0x80 "unspecified error",
+    /// Malformed packet.
+    MalformedPacket = 0x81 "malformed packet",
+    /// Protocol error.
+    ProtocolError = 0x82 "protocol error",
+    /// Implementation specific error.
+    ImplementationSpecificError = 0x83 "implementation specific error",
+    /// Unsupported protocol version.
+    UnsupportedProtocolVersion = 0x84 "unsupported protocol version",
+    /// Client identifier not valid.
+    ClientIdentifierNotValid = 0x85 "client identifier not valid",
+    /// Bad user name or password.
+    BadUserNameOrPassword = 0x86 "bad user name or password",
+    /// Not authorized.
+    NotAuthorized = 0x87 "not authorized",
+    /// Server unavailable.
+    ServerUnavailable = 0x88 "server unavailable",
+    /// Server busy.
+    ServerBusy = 0x89 "server busy",
+    /// Banned.
+    Banned = 0x8A "banned",
+    /// Server shutting down.
+    ServerShuttingDown = 0x8B "server shutting down",
+    /// Bad authentication method.
+    BadAuthenticationMethod = 0x8C "bad authentication method",
+    /// Keep alive timeout.
+    KeepAliveTimeout = 0x8D "keep alive timeout",
+    /// Session taken over.
+    SessionTakenOver = 0x8E "session taken over",
+    /// Topic filter invalid.
+    TopicFilterInvalid = 0x8F "topic filter invalid",
+    /// Topic name invalid.
+    TopicNameInvalid = 0x90 "topic name invalid",
+    /// Packet identifier in use.
+    PacketIdentifierInUse = 0x91 "packet identifier in use",
+    /// Packet identifier not found.
+    PacketIdentifierNotFound = 0x92 "packet identifier not found",
+    /// Receive maximum exceeded.
+    ReceiveMaximumExceeded = 0x93 "receive maximum exceeded",
+    /// Topic alias invalid.
+    TopicAliasInvalid = 0x94 "topic alias invalid",
+    /// Packet too large.
+    PacketTooLarge = 0x95 "packet too large",
+    /// Message rate too high.
+    MessageRateTooHigh = 0x96 "message rate too high",
+    /// Quota exceeded.
+    QuotaExceeded = 0x97 "quota exceeded",
+    /// Administrative action.
+    AdministrativeAction = 0x98 "administrative action",
+    /// Payload format invalid.
+    PayloadFormatInvalid = 0x99 "payload format invalid",
+    /// Retain not supported.
+    RetainNotSupported = 0x9A "retain not supported",
+    /// QoS not supported.
+    QoSNotSupported = 0x9B "QoS not supported",
+    /// Use another server.
+    UseAnotherServer = 0x9C "use another server",
+    /// Server moved.
+    ServerMoved = 0x9D "server moved",
+    /// Shared subscriptions not supported.
+    SharedSubscriptionsNotSupported = 0x9E "shared subscriptions not supported",
+    /// Connection rate exceeded.
+    ConnectionRateExceeded = 0x9F "connection rate exceeded",
+    /// Maximum connect time.
+    MaximumConnectTime = 0xA0 "maximum connect time",
+    /// Subscription identifiers not supported.
+    SubscriptionIdentifiersNotSupported = 0xA1 "subscription identifiers not supported",
+    /// Wildcard subscriptions not supported.
+    WildcardSubscriptionsNotSupported = 0xA2 "wildcard subscriptions not supported",
+}
+
+impl ReasonCode {
+    /// Codes from 0x80 are failures.
+    pub const fn is_error(self) -> bool {
+        self as u8 >= 0x80
+    }
+}
+
+impl std::fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text())
+    }
+}

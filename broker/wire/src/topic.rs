@@ -1,0 +1,116 @@
+//! Topic names and filters: validation and matching (MQTT 5 section 4.7).
+
+/// Whether `name` may stand in a PUBLISH: 1 to 65,535 bytes, no `+`, `#` or U+0000 [MQTT-3.3.2-2] [MQTT-4.7.3-2].
+pub fn is_valid_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 65_535 && !name.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
+}
+
+/// Whether `filter` may be subscribed: wildcards only as whole levels, `#` only last [MQTT-4.7.1-1] [MQTT-4.7.1-2].
+/// A `$share/GROUP/` prefix is not looked at here; split it off with [`Shared::parse`] first.
+pub fn is_valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.len() > 65_535 || filter.bytes().any(|b| b == 0) {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let fine = match level {
+            "+" => true,
+            "#" => levels.peek().is_none(),
+            other => !other.contains(['+', '#']),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
+/// The naive matcher, level by level: the reference that faster ones are tested against.
+/// `#` and `+` first do not match names that begin with `$` [MQTT-4.7.2-1].
+pub fn matches(filter: &str, name: &str) -> bool {
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut names = name.split('/');
+    for level in filter.split('/') {
+        match (level, names.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (level, Some(name)) if level == name => {}
+            _ => return false,
+        }
+    }
+    names.next().is_none()
+}
+
+/// Whether every name that `inner` matches is matched by `outer`: what a grant for `outer` must cover before `inner`
+/// may be subscribed. Both are valid filters.
+pub fn covers(outer: &str, inner: &str) -> bool {
+    if inner.starts_with('$') && outer.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut inners = inner.split('/');
+    for level in outer.split('/') {
+        match (level, inners.next()) {
+            ("#", _) => return true,
+            ("+", Some("#")) | (_, None) => return false,
+            ("+", Some(_)) => {}
+            (level, Some(inner)) if level == inner => {}
+            _ => return false,
+        }
+    }
+    inners.next().is_none()
+}
+
+/// Whether some name is matched by both: what a denial must not let through. Both are valid filters.
+pub fn overlaps(a: &str, b: &str) -> bool {
+    let dollar = |x: &str, y: &str| x.starts_with('$') && y.starts_with(['+', '#']);
+    if dollar(a, b) || dollar(b, a) {
+        return false;
+    }
+    let (mut left, mut right) = (a.split('/'), b.split('/'));
+    loop {
+        match (left.next(), right.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (None, _) | (_, None) => return false,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(x), Some(y)) if x == y => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A shared subscription `$share/GROUP/FILTER` taken apart [MQTT-4.8.2-1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared<'a> {
+    /// The group's name: not empty, no wildcard, no `/`.
+    pub group: &'a str,
+    /// The filter within.
+    pub filter: &'a str,
+}
+
+impl<'a> Shared<'a> {
+    /// `None`: not a shared subscription. `Some(Err(()))`: begins like one and is malformed.
+    pub fn parse(filter: &'a str) -> Option<Result<Self, InvalidShare>> {
+        let rest = filter.strip_prefix("$share/")?;
+        let parsed = rest
+            .split_once('/')
+            .filter(|(group, filter)| !group.is_empty() && !group.contains(['+', '#']) && is_valid_filter(filter))
+            .map(|(group, filter)| Self { group, filter })
+            .ok_or(InvalidShare);
+        Some(parsed)
+    }
+}
+
+/// A filter that begins with `$share/` but has no group or no filter [MQTT-4.8.2-2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a shared subscription is $share/GROUP/FILTER, with a group that is not empty and has no wildcard")]
+pub struct InvalidShare;
+
+/// Whether `filter`, shared or not, may be subscribed.
+pub fn is_valid_subscription(filter: &str) -> bool {
+    match Shared::parse(filter) {
+        None => is_valid_filter(filter),
+        Some(shared) => shared.is_ok(),
+    }
+}
