@@ -1,5 +1,7 @@
 //! MQTT 5 reason codes (section 2.4) and what MQTT 3.1.1 has in their place.
 
+use crate::{EncodeError, PacketType, Sender};
+
 macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal $text:literal,)*) => {
         /// Why: the MQTT 5 reason codes, the single vocabulary of answers in Wardline.
@@ -108,6 +110,126 @@ impl ReasonCode {
     /// Codes from 0x80 are failures.
     pub const fn is_error(self) -> bool {
         self as u8 >= 0x80
+    }
+
+    /// Whether `sender` may give this reason in this packet (section 2.4, table 2-6, and the table of each packet).
+    /// What CONNACK is allowed here is MQTT 5's; [`crate::encode`] maps it for earlier versions.
+    #[rustfmt::skip]
+    pub const fn allowed_in(self, packet: PacketType, sender: Sender) -> bool {
+        let from_server = matches!(sender, Sender::Server);
+        match packet {
+            PacketType::ConnAck => matches!(
+                self,
+                Self::Success | Self::UnspecifiedError | Self::MalformedPacket | Self::ProtocolError
+                    | Self::ImplementationSpecificError | Self::UnsupportedProtocolVersion
+                    | Self::ClientIdentifierNotValid | Self::BadUserNameOrPassword | Self::NotAuthorized
+                    | Self::ServerUnavailable | Self::ServerBusy | Self::Banned | Self::BadAuthenticationMethod
+                    | Self::TopicNameInvalid | Self::PacketTooLarge | Self::QuotaExceeded
+                    | Self::PayloadFormatInvalid | Self::RetainNotSupported | Self::QoSNotSupported
+                    | Self::UseAnotherServer | Self::ServerMoved | Self::ConnectionRateExceeded
+            ),
+            PacketType::PubAck | PacketType::PubRec => matches!(
+                self,
+                Self::Success | Self::NoMatchingSubscribers | Self::UnspecifiedError
+                    | Self::ImplementationSpecificError | Self::NotAuthorized | Self::TopicNameInvalid
+                    | Self::PacketIdentifierInUse | Self::QuotaExceeded | Self::PayloadFormatInvalid
+            ),
+            PacketType::PubRel | PacketType::PubComp => {
+                matches!(self, Self::Success | Self::PacketIdentifierNotFound)
+            }
+            PacketType::SubAck => matches!(
+                self,
+                Self::Success | Self::GrantedQoS1 | Self::GrantedQoS2 | Self::UnspecifiedError
+                    | Self::ImplementationSpecificError | Self::NotAuthorized | Self::TopicFilterInvalid
+                    | Self::PacketIdentifierInUse | Self::QuotaExceeded | Self::SharedSubscriptionsNotSupported
+                    | Self::SubscriptionIdentifiersNotSupported | Self::WildcardSubscriptionsNotSupported
+            ),
+            PacketType::UnsubAck => matches!(
+                self,
+                Self::Success | Self::NoSubscriptionExisted | Self::UnspecifiedError
+                    | Self::ImplementationSpecificError | Self::NotAuthorized | Self::TopicFilterInvalid
+                    | Self::PacketIdentifierInUse
+            ),
+            PacketType::Disconnect => match self {
+                Self::Success | Self::DisconnectWithWill => !from_server,
+                Self::UnspecifiedError | Self::MalformedPacket | Self::ProtocolError
+                | Self::ImplementationSpecificError | Self::TopicNameInvalid | Self::ReceiveMaximumExceeded
+                | Self::TopicAliasInvalid | Self::PacketTooLarge | Self::MessageRateTooHigh | Self::QuotaExceeded
+                | Self::AdministrativeAction | Self::PayloadFormatInvalid => true,
+                Self::NotAuthorized | Self::ServerBusy | Self::ServerShuttingDown | Self::KeepAliveTimeout
+                | Self::SessionTakenOver | Self::TopicFilterInvalid | Self::RetainNotSupported
+                | Self::QoSNotSupported | Self::UseAnotherServer | Self::ServerMoved
+                | Self::SharedSubscriptionsNotSupported | Self::ConnectionRateExceeded | Self::MaximumConnectTime
+                | Self::SubscriptionIdentifiersNotSupported | Self::WildcardSubscriptionsNotSupported => from_server,
+                _ => false,
+            },
+            PacketType::Auth => match self {
+                Self::Success => from_server,
+                Self::ContinueAuthentication => true,
+                Self::ReAuthenticate => !from_server,
+                _ => false,
+            },
+            PacketType::Connect | PacketType::Publish | PacketType::Subscribe | PacketType::Unsubscribe
+            | PacketType::PingReq | PacketType::PingResp => false,
+        }
+    }
+
+    /// For an encoder, which does not know at which end it stands.
+    pub(crate) fn require_in(self, packet: PacketType) -> Result<(), EncodeError> {
+        if self.allowed_in(packet, Sender::Server) || self.allowed_in(packet, Sender::Client) {
+            Ok(())
+        } else {
+            Err(EncodeError::ReasonNotAllowed { packet, reason: self })
+        }
+    }
+
+    /// The CONNACK return code of MQTT 3.1.1 (table 3.1). `None`: it has none that says this, and the server
+    /// closes the connection without a CONNACK.
+    pub const fn connack_return_code(self) -> Option<u8> {
+        match self {
+            Self::Success => Some(0),
+            Self::UnsupportedProtocolVersion => Some(1),
+            Self::ClientIdentifierNotValid => Some(2),
+            Self::ServerUnavailable
+            | Self::ServerBusy
+            | Self::ServerShuttingDown
+            | Self::QuotaExceeded
+            | Self::UseAnotherServer
+            | Self::ServerMoved
+            | Self::ConnectionRateExceeded => Some(3),
+            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => Some(4),
+            Self::NotAuthorized | Self::Banned => Some(5),
+            _ => None,
+        }
+    }
+
+    /// What a return code of [`Self::connack_return_code`] says in general.
+    pub(crate) const fn from_connack_return_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Success),
+            1 => Some(Self::UnsupportedProtocolVersion),
+            2 => Some(Self::ClientIdentifierNotValid),
+            3 => Some(Self::ServerUnavailable),
+            4 => Some(Self::BadUserNameOrPassword),
+            5 => Some(Self::NotAuthorized),
+            _ => None,
+        }
+    }
+
+    /// The SUBACK return code of MQTT 3.1.1: the granted QoS, or failure.
+    pub(crate) const fn suback_return_code(self) -> u8 {
+        if self.is_error() { Self::UnspecifiedError as u8 } else { self as u8 }
+    }
+
+    /// What a return code of [`Self::suback_return_code`] says.
+    pub(crate) const fn from_suback_return_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Success),
+            1 => Some(Self::GrantedQoS1),
+            2 => Some(Self::GrantedQoS2),
+            0x80 => Some(Self::UnspecifiedError),
+            _ => None,
+        }
     }
 }
 

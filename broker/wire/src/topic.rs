@@ -49,6 +49,8 @@ pub fn covers(outer: &str, inner: &str) -> bool {
     if inner.starts_with('$') && outer.starts_with(['+', '#']) {
         return false;
     }
+    // Every name has a first level, so at the root, and only there, `#` says no more than `+/#`.
+    let inner = if inner == "#" { "+/#" } else { inner };
     let mut inners = inner.split('/');
     for level in outer.split('/') {
         match (level, inners.next()) {
@@ -63,6 +65,7 @@ pub fn covers(outer: &str, inner: &str) -> bool {
 }
 
 /// Whether some name is matched by both: what a denial must not let through. Both are valid filters.
+/// The empty name, which no publish has, counts: `+` and `/#` overlap in it alone.
 pub fn overlaps(a: &str, b: &str) -> bool {
     let dollar = |x: &str, y: &str| x.starts_with('$') && y.starts_with(['+', '#']);
     if dollar(a, b) || dollar(b, a) {
@@ -72,7 +75,6 @@ pub fn overlaps(a: &str, b: &str) -> bool {
     loop {
         match (left.next(), right.next()) {
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
-            (None, _) | (_, None) => return false,
             (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
             (Some(x), Some(y)) if x == y => {}
             _ => return false,
@@ -95,7 +97,9 @@ impl<'a> Shared<'a> {
         let rest = filter.strip_prefix("$share/")?;
         let parsed = rest
             .split_once('/')
-            .filter(|(group, filter)| !group.is_empty() && !group.contains(['+', '#']) && is_valid_filter(filter))
+            .filter(|(group, filter)| {
+                !group.is_empty() && !group.contains(['+', '#']) && is_valid_filter(filter)
+            })
             .map(|(group, filter)| Self { group, filter })
             .ok_or(InvalidShare);
         Some(parsed)
