@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Sessions, QoS flows, routing, retained messages and lanes: the broker as a state machine without I/O.
+//!
+//! It is driven by packets, by `now` and by the journal's progress, and gives back bytes to send and a deadline. It knows no
+//! socket, no clock, no policy (that is asked through [`Gate`]) and no plugin (they are fed from [`Broker::take_events`]).
+//! The same inputs give the same outputs, so a test can drive years of traffic in a second, and the journal can rebuild the state.
+//!
+//! Invariants
+//! - a PUBACK, PUBREC, SUBACK or UNSUBACK is written only after the record behind it is durable;
+//! - a publish is in the journal before anybody receives it;
+//! - what a session is owed is in its lanes or in flight, never in both;
+//! - alerts leave a session before telemetry, and telemetry never takes the last places of its in-flight window;
+//! - every queue has a maximum in [`Limits`].
+
+mod broker;
+mod connection;
+mod gate;
+mod inbound;
+mod lane;
+mod limits;
+mod outbound;
+mod recover;
+mod retained;
+mod route;
+mod session;
+mod state;
+mod stored;
+mod timer;
+mod tree;
+
+pub use broker::{Broker, ConnectRequest, Counters, Ended, Event};
+pub use connection::ConnectionId;
+pub use gate::{Denial, Gate, Open};
+pub use limits::Limits;
+pub use outbound::Transmit;
+pub use recover::{RecoverError, START};
+pub use stored::{Lane, Stored};
+pub use tree::Tree;

@@ -1,0 +1,93 @@
+//! One network connection after its CONNECT was accepted.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use bytes::BytesMut;
+use bytestring::ByteString;
+use jiff::Timestamp;
+use wardline_wire::{Packet, Version, Will, encode, fit};
+
+use crate::session::SessionId;
+
+/// Names a connection; never used again for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnectionId {
+    /// Its slot: small, dense, used again by later connections. For tables beside the core.
+    pub fn slot(self) -> usize {
+        self.index as usize
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) generation: u32,
+    pub(crate) session: SessionId,
+    pub(crate) client: Arc<str>,
+    pub(crate) principal: Arc<str>,
+    pub(crate) peer: Arc<str>,
+    pub(crate) version: Version,
+    /// Seconds, 0 for none: what is enforced, the server's own if it overrode the client's.
+    pub(crate) keep_alive: u16,
+    pub(crate) last_received: Timestamp,
+    pub(crate) will: Option<Will>,
+    /// Bytes the client takes in one packet.
+    pub(crate) packet_bytes_max: u32,
+    /// QoS 1 and 2 publishes the client takes before acknowledging.
+    pub(crate) send_window: u16,
+    /// QoS 1 and 2 publishes of the client that are not acknowledged yet.
+    pub(crate) unacknowledged: u32,
+    /// Filters of topics that the client is never sent.
+    pub(crate) withheld: Arc<[Box<str>]>,
+    pub(crate) wants_reasons: bool,
+    pub(crate) authentication_method: Option<ByteString>,
+    /// Topics of the client's aliases, alias 1 first.
+    pub(crate) aliases: Vec<Option<ByteString>>,
+    /// Encoded and ready to go before anything in the lanes.
+    pub(crate) control: BytesMut,
+    /// SUBACKs that wait for the disk. Until they are out nothing is drawn from the lanes, so that a client hears that it is
+    /// subscribed before it hears what it subscribed to.
+    pub(crate) subacks_held: u32,
+    /// Already in the list of connections to be woken.
+    pub(crate) woken: bool,
+    /// To be closed once `control` is out.
+    pub(crate) closing: bool,
+    /// Its session has gone on without it.
+    pub(crate) detached: bool,
+}
+
+impl Connection {
+    /// Queues a packet ahead of the lanes. What this client would not take or its version cannot say ends the connection.
+    pub(crate) fn send(&mut self, mut packet: Packet) {
+        let fitted = fit(&mut packet, self.version, self.packet_bytes_max);
+        if fitted.and_then(|()| encode(&packet, self.version, &mut self.control)).is_err() {
+            self.closing = true;
+        }
+    }
+
+    /// The topic behind an alias, which is defined first if the publish names both. `None`: invalid.
+    pub(crate) fn resolve_alias(
+        &mut self,
+        alias: NonZeroU16,
+        topic: &ByteString,
+        maximum: u16,
+    ) -> Option<ByteString> {
+        let index = usize::from(alias.get()) - 1;
+        if index >= usize::from(maximum) {
+            return None;
+        }
+        if topic.is_empty() {
+            return self.aliases.get(index)?.clone();
+        }
+        if self.aliases.len() <= index {
+            self.aliases.resize(index + 1, None);
+        }
+        // A copy: the alias outlives the read buffer that the topic is a slice of.
+        self.aliases[index] = Some(ByteString::from(String::from(&**topic)));
+        Some(topic.clone())
+    }
+}

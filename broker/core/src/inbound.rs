@@ -1,0 +1,438 @@
+//! Packets from a client.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use jiff::Timestamp;
+use wardline_journal::{AccessEvent, Log, Mark, Offset, Origin, Outcome, Record};
+use wardline_wire::{
+    Ack, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter,
+    Unsubscribe, Version, encode_properties,
+};
+
+use crate::{
+    broker::{Broker, Event, Held, HeldPacket},
+    connection::ConnectionId,
+    gate::{Denial, Gate},
+    session::Subscription,
+    state,
+    stored::{Lane, Stored},
+};
+
+impl<L: Log> Broker<L> {
+    /// Takes one packet of a connected client.
+    pub fn receive(&mut self, id: ConnectionId, packet: Packet, gate: &mut impl Gate, now: Timestamp) {
+        let Some(connection) = self.connection_mut(id).filter(|connection| !connection.closing) else {
+            return;
+        };
+        connection.last_received = now;
+        match packet {
+            Packet::Publish(publish) => self.publish_received(id, publish, gate, now),
+            Packet::PubAck(ack) => self.puback(id, ack.packet_id, now),
+            Packet::PubRec(ack) => self.pubrec(id, &ack, now),
+            Packet::PubRel(ack) => self.pubrel(id, ack.packet_id),
+            Packet::PubComp(ack) => self.pubcomp(id, ack.packet_id),
+            Packet::Subscribe(subscribe) => self.subscribe(id, &subscribe, gate, now),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe, now),
+            Packet::PingReq => {
+                connection.send(Packet::PingResp);
+                self.wake(id);
+            }
+            Packet::Disconnect(disconnect) => self.disconnected(id, &disconnect, now),
+            // Enhanced authentication is refused at CONNECT, so that no AUTH belongs here [MQTT-4.12.0-6].
+            Packet::Auth(_) => self.protocol_error(id, "AUTH without enhanced authentication"),
+            Packet::Connect(_) => self.protocol_error(id, "second CONNECT"), // [MQTT-3.1.0-2]
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                self.protocol_error(id, "packet that only a server sends");
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, id: ConnectionId, text: &str) {
+        self.disconnect_with(id, ReasonCode::ProtocolError, text);
+    }
+
+    fn publish_received(
+        &mut self,
+        id: ConnectionId,
+        mut publish: Publish,
+        gate: &mut impl Gate,
+        now: Timestamp,
+    ) {
+        let alias_maximum = self.limits.topic_alias_maximum;
+        let receive_maximum = u32::from(self.limits.receive_maximum);
+        let Some(connection) = self.connection_mut(id) else { return };
+        if let Some(alias) = publish.properties.topic_alias.take() {
+            match connection.resolve_alias(alias, &publish.topic, alias_maximum) {
+                Some(topic) => publish.topic = topic,
+                None => {
+                    return self.disconnect_with(
+                        id,
+                        ReasonCode::TopicAliasInvalid,
+                        "topic alias is not defined",
+                    );
+                }
+            }
+        }
+        let packet_id = publish.packet_id;
+        if packet_id.is_some() {
+            connection.unacknowledged += 1;
+            // [MQTT-3.3.4-9] for MQTT 5; older clients were never told a maximum.
+            if connection.version == Version::V5 && connection.unacknowledged > receive_maximum {
+                return self.disconnect_with(
+                    id,
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "receive maximum exceeded",
+                );
+            }
+        }
+        let (client, principal, peer) =
+            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
+        let exactly_once = packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
+        if let Some(packet_id) = exactly_once
+            && self.session_of(id).is_some_and(|session| session.received.contains(&packet_id.0.get()))
+        {
+            // A repeat: it was taken, perhaps on an earlier connection [MQTT-4.3.3-10].
+            return self
+                .hold(id, HeldPacket::Publish(Packet::PubRec(ack(packet_id, ReasonCode::Success, None))));
+        }
+
+        let qos = publish.qos;
+        if let Err(denial) = gate.publish(&client, &publish) {
+            let origin = Origin { client: &client, principal: &principal, peer: &peer };
+            return self.deny(id, &publish, origin, denial, now);
+        }
+        let publisher = self.connection(id).map(|connection| connection.session);
+        let recorded_id = exactly_once.map_or(0, |packet_id| packet_id.0.get());
+        self.accept(&publish, client, principal, &peer, publisher, recorded_id, now);
+        let Some(packet_id) = packet_id else { return };
+        let answer = ack(packet_id, ReasonCode::Success, None);
+        if qos == QoS::ExactlyOnce {
+            if let Some(session) = self.session_of(id) {
+                session.received.insert(packet_id.0.get());
+            }
+            self.hold(id, HeldPacket::Publish(Packet::PubRec(answer)));
+        } else {
+            self.hold(id, HeldPacket::Publish(Packet::PubAck(answer)));
+        }
+    }
+
+    /// Journals an accepted publish, keeps it if retained, and routes it. The one way for clients, wills and plugins alike.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one journal record")]
+    pub(crate) fn accept(
+        &mut self,
+        publish: &Publish,
+        client: Arc<str>,
+        principal: Arc<str>,
+        peer: &str,
+        publisher: Option<crate::session::SessionId>,
+        packet_id: u16,
+        now: Timestamp,
+    ) -> Offset {
+        let origin = Origin { client: &client, principal: &principal, peer };
+        let offset = self.record(publish, origin, packet_id, Outcome::Accepted, "", now);
+        self.counters.publishes_accepted += 1;
+        let lane = self.lane(&publish.topic);
+        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), client, principal, lane));
+        self.distribute(&stored, publisher, now);
+        offset
+    }
+
+    pub(crate) fn distribute(
+        &mut self,
+        stored: &Arc<Stored>,
+        publisher: Option<crate::session::SessionId>,
+        now: Timestamp,
+    ) {
+        if stored.publish.retain {
+            self.retained.keep(stored);
+        }
+        self.route(stored, publisher, now);
+        self.events.push(Event::Published(Arc::clone(stored)));
+    }
+
+    /// A publish of a plugin or of the node itself, by the same way as a client's.
+    pub fn publish(&mut self, principal: Arc<str>, publish: &Publish, now: Timestamp) -> Offset {
+        self.accept(publish, Arc::from(""), principal, "", None, 0, now)
+    }
+
+    /// A publish that is not recorded: the node's own counters. QoS 0, never in the journal, never audited.
+    pub fn publish_unrecorded(&mut self, principal: Arc<str>, publish: Publish, now: Timestamp) {
+        let stored = Arc::new(Stored::new(None, now, publish, Arc::from(""), principal, Lane::Telemetry));
+        if stored.publish.retain {
+            self.retained.keep(&stored);
+        }
+        self.route(&stored, None, now);
+    }
+
+    pub(crate) fn lane(&self, topic: &str) -> Lane {
+        let first = topic.split('/').next().unwrap_or(topic);
+        if self.limits.alert_roots.iter().any(|root| root == first) { Lane::Alert } else { Lane::Telemetry }
+    }
+
+    fn record(
+        &mut self,
+        publish: &Publish,
+        origin: Origin<'_>,
+        packet_id: u16,
+        outcome: Outcome,
+        reason: &str,
+        now: Timestamp,
+    ) -> Offset {
+        self.encoded.clear();
+        if encode_properties(&publish.properties, &mut self.encoded).is_err() {
+            // What a client sent was decoded from a block that fitted; only a plugin could say more than that.
+            self.encoded.clear();
+        }
+        self.log.append(&Record::Publish(wardline_journal::Publish {
+            received_at: now,
+            origin,
+            topic: &publish.topic,
+            qos: publish.qos as u8,
+            retain: publish.retain,
+            packet_id,
+            properties: &self.encoded,
+            payload: &publish.payload,
+            outcome,
+            reason,
+        }))
+    }
+
+    fn deny(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish,
+        origin: Origin<'_>,
+        denial: Denial,
+        now: Timestamp,
+    ) {
+        self.record(publish, origin, 0, Outcome::Denied, &denial.text, now);
+        self.counters.publishes_denied += 1;
+        let (Some(packet_id), Some(connection)) = (publish.packet_id, self.connection(id)) else { return };
+        let packet = if connection.version == Version::V5 {
+            let text = connection.wants_reasons.then(|| ByteString::from(denial.text));
+            let answer = ack(packet_id, denial.reason, text);
+            HeldPacket::Publish(if publish.qos == QoS::ExactlyOnce {
+                Packet::PubRec(answer)
+            } else {
+                Packet::PubAck(answer)
+            })
+        } else {
+            // 3.1.1 can acknowledge or close [MQTT-3.3.5-2]; an acknowledgement would say that we have what we have not.
+            HeldPacket::Close
+        };
+        self.hold(id, packet);
+    }
+
+    /// A publish that could be read only so far: recorded as denied, so that the record shows the attempt.
+    pub fn malformed(&mut self, id: ConnectionId, reason: ReasonCode, text: &str, now: Timestamp) {
+        let Some(connection) = self.connection(id) else { return };
+        let (client, principal, peer) =
+            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
+        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        self.access(AccessEvent::Refuse, origin, "", text, &[], now);
+        self.disconnect_with(id, reason, text);
+    }
+
+    /// Keeps an answer back until all that is in the journal now is durable.
+    pub(crate) fn hold(&mut self, connection: ConnectionId, packet: HeldPacket) {
+        self.held.push_back(Held { after: self.log.entries(), connection, packet });
+        self.release_held();
+    }
+
+    /// The journal's first `entries` entries since it was opened are durable: what waited for them may leave.
+    pub fn durable(&mut self, entries: u64) {
+        self.durable = self.durable.max(entries);
+        self.release_held();
+    }
+
+    fn release_held(&mut self) {
+        while self.held.front().is_some_and(|held| held.after <= self.durable) {
+            let Some(Held { connection: id, packet, .. }) = self.held.pop_front() else { return };
+            let Some(connection) = self.connection_mut(id).filter(|connection| !connection.closing) else {
+                continue;
+            };
+            match packet {
+                HeldPacket::Publish(packet) => {
+                    // A PUBREC with success ends nothing yet; a PUBCOMP for what is unknown ends nothing that was counted.
+                    let ended = match &packet {
+                        Packet::PubRec(ack) => ack.reason.is_error(),
+                        Packet::PubComp(ack) => !ack.reason.is_error(),
+                        _ => true,
+                    };
+                    connection.unacknowledged = connection.unacknowledged.saturating_sub(u32::from(ended));
+                    connection.send(packet);
+                }
+                HeldPacket::Subscribe(suback) => {
+                    connection.subacks_held -= 1;
+                    connection.send(Packet::SubAck(suback));
+                }
+                HeldPacket::Unsubscribe(unsuback) => connection.send(Packet::UnsubAck(unsuback)),
+                HeldPacket::Close => connection.closing = true,
+            }
+            self.wake(id);
+        }
+    }
+
+    fn puback(&mut self, id: ConnectionId, packet_id: PacketId, now: Timestamp) {
+        let Some(session) = self.session_of(id) else { return };
+        let found =
+            session.position(packet_id).filter(|&at| session.in_flight[at].outgoing.qos == QoS::AtLeastOnce);
+        // An unknown identifier may be a late answer to what a new session never sent.
+        let Some(flight) = found.and_then(|at| session.settle(at)) else { return };
+        self.confirmed(id, &flight.outgoing.stored, now);
+        self.wake(id);
+    }
+
+    fn pubrec(&mut self, id: ConnectionId, ack_received: &Ack, now: Timestamp) {
+        let packet_id = ack_received.packet_id;
+        let Some(session) = self.session_of(id) else { return };
+        let found =
+            session.position(packet_id).filter(|&at| session.in_flight[at].outgoing.qos == QoS::ExactlyOnce);
+        let Some(at) = found else {
+            return self
+                .answer(id, Packet::PubRel(ack(packet_id, ReasonCode::PacketIdentifierNotFound, None)));
+        };
+        if ack_received.reason.is_error() {
+            // The client will not have it; the identifier is free [MQTT-4.3.3-4].
+            session.settle(at);
+            return self.wake(id);
+        }
+        let first = !std::mem::replace(&mut session.in_flight[at].received, true);
+        let stored = Arc::clone(&session.in_flight[at].outgoing.stored);
+        if first {
+            self.confirmed(id, &stored, now);
+        }
+        self.answer(id, Packet::PubRel(ack(packet_id, ReasonCode::Success, None)));
+    }
+
+    fn pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
+        let Some(session) = self.session_of(id) else { return };
+        let known = session.received.remove(&packet_id.0.get());
+        let client = Arc::clone(&session.client);
+        let reason = if known {
+            self.log.mark(&Mark::Released { client: &client, packet_id: packet_id.0.get() });
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        // Were it sent before the release is durable, a crash would take the identifier's next publish for a repeat.
+        self.hold(id, HeldPacket::Publish(Packet::PubComp(ack(packet_id, reason, None))));
+    }
+
+    fn pubcomp(&mut self, id: ConnectionId, packet_id: PacketId) {
+        let Some(session) = self.session_of(id) else { return };
+        let found = session.position(packet_id).filter(|&at| session.in_flight[at].received);
+        if let Some(at) = found {
+            session.settle(at);
+            self.wake(id);
+        }
+    }
+
+    fn answer(&mut self, id: ConnectionId, packet: Packet) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.send(packet);
+            self.wake(id);
+        }
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe, gate: &mut impl Gate, now: Timestamp) {
+        let reasons = subscribe
+            .filters
+            .iter()
+            .map(|wish| self.subscribe_one(id, wish, subscribe.subscription_id, gate, now))
+            .collect();
+        let Some(connection) = self.connection_mut(id) else { return };
+        connection.subacks_held += 1;
+        let suback =
+            SubAck { packet_id: subscribe.packet_id, reason_string: None, user: Vec::new(), reasons };
+        self.hold(id, HeldPacket::Subscribe(suback));
+    }
+
+    fn subscribe_one(
+        &mut self,
+        id: ConnectionId,
+        wish: &SubscribeFilter,
+        subscription_id: Option<u32>,
+        gate: &mut impl Gate,
+        now: Timestamp,
+    ) -> ReasonCode {
+        let Some(connection) = self.connection(id) else { return ReasonCode::UnspecifiedError };
+        let session_id = connection.session;
+        let (client, principal, peer) =
+            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
+        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let filter: &str = &wish.filter;
+        let maximum = self.limits.subscriptions_max;
+        let full = self.session(session_id).is_none_or(|session| {
+            session.subscriptions.len() >= maximum && !session.subscriptions.contains_key(filter)
+        });
+        let permitted = if full {
+            Err(Denial {
+                reason: ReasonCode::QuotaExceeded,
+                text: format!("the session has its {maximum} subscriptions"),
+            })
+        } else {
+            gate.subscribe(&client, filter)
+        };
+        if let Err(denial) = permitted {
+            self.access(AccessEvent::Subscribe, origin, filter, &denial.text, &[], now);
+            return denial.reason;
+        }
+        let subscription = Subscription { options: wish.options, id: subscription_id };
+        let state = state::subscribe(&subscription);
+        self.access(AccessEvent::Subscribe, origin, filter, "", &state, now);
+        let new = self.add_subscription(session_id, filter, subscription);
+        if subscription.wants_retained(new) {
+            self.queue_retained(session_id, filter, subscription);
+        }
+        match wish.options.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        }
+    }
+
+    fn unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe, now: Timestamp) {
+        let Some(connection) = self.connection(id) else { return };
+        let session_id = connection.session;
+        let (client, principal, peer) =
+            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
+        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in &unsubscribe.filters {
+            let existed = self.remove_subscription(session_id, filter);
+            let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            let text = if existed { "" } else { reason.text() };
+            self.access(AccessEvent::Unsubscribe, origin, filter, text, &[], now);
+            reasons.push(reason);
+        }
+        let unsuback =
+            SubAck { packet_id: unsubscribe.packet_id, reason_string: None, user: Vec::new(), reasons };
+        self.hold(id, HeldPacket::Unsubscribe(unsuback));
+    }
+
+    fn disconnected(&mut self, id: ConnectionId, disconnect: &Disconnect, now: Timestamp) {
+        let expiry_max = self.limits.session_expiry_max;
+        let Some(session) = self.session_of(id) else { return };
+        if let Some(expiry) = disconnect.session_expiry {
+            if session.expiry == 0 && expiry > 0 {
+                // A session that was to end with its connection cannot be kept after all [MQTT-3.1.2.11.2].
+                return self.protocol_error(id, "session expiry cannot be raised from 0");
+            }
+            session.expiry = expiry.min(expiry_max);
+        }
+        if let Some(connection) = self.connection_mut(id) {
+            if disconnect.reason != ReasonCode::DisconnectWithWill {
+                connection.will = None; // [MQTT-3.14.4-3]
+            }
+            connection.closing = true;
+        }
+        self.wake(id);
+        self.detach(id, crate::broker::Ended::Lost(disconnect.reason.text()), now);
+    }
+}
+
+fn ack(packet_id: PacketId, reason: ReasonCode, reason_string: Option<ByteString>) -> Ack {
+    Ack { packet_id, reason, reason_string, user: Vec::new() }
+}

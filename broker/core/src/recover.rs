@@ -1,0 +1,190 @@
+//! The state as a function of the journal: every entry taken again, in order, with nothing written and nobody connected.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use jiff::Timestamp;
+use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Outcome, Publish, Record};
+use wardline_wire::decode_properties;
+
+use crate::{
+    broker::{Broker, Event},
+    session::SessionId,
+    state,
+    stored::Stored,
+};
+
+/// What the `reload` record of a node's start says: between the record before it and this one nobody was there.
+pub const START: &str = "start";
+
+/// A record that the journal vouches for and the core cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "journal record {offset} ({what}) was not written by this version of Wardline: start the version that wrote it, \
+     or a newer one"
+)]
+pub struct RecoverError {
+    /// Where.
+    pub offset: Offset,
+    /// What could not be read.
+    pub what: &'static str,
+}
+
+impl<L: Log> Broker<L> {
+    /// Takes one journal entry. Events for the plugins follow from it as they did when it was new.
+    pub fn recover(&mut self, entry: &Entry<'_>) -> Result<(), RecoverError> {
+        self.recovering = true;
+        match entry {
+            Entry::Record(offset, Record::Publish(publish)) => self.recover_publish(*offset, publish),
+            Entry::Record(offset, Record::Access(access)) => self.recover_access(*offset, access),
+            Entry::Record(_, Record::Delivery(delivery)) => {
+                self.events.push(Event::Receipt {
+                    topic: delivery.topic.into(),
+                    alert: delivery.alert.into(),
+                    step: delivery.step,
+                    principal: delivery.origin.principal.into(),
+                });
+                Ok(())
+            }
+            Entry::Mark(Mark::Confirmed { client, publish }) => {
+                if let Some(session) =
+                    self.session_by_client(client).and_then(|id| self.sessions.get_mut(id.index as usize))
+                {
+                    session.lanes.remove(*publish);
+                }
+                Ok(())
+            }
+            Entry::Mark(Mark::Released { client, packet_id }) => {
+                if let Some(session) =
+                    self.session_by_client(client).and_then(|id| self.sessions.get_mut(id.index as usize))
+                {
+                    session.received.remove(packet_id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The journal is read to its end: the node starts, and that is recorded. Who was connected when it stopped is not any more.
+    pub fn recovered(&mut self, now: Timestamp) {
+        self.recovering = false;
+        self.access(AccessEvent::Reload, wardline_journal::Origin::default(), START, "", &[], now);
+        let ids: Vec<SessionId> = self.by_client.values().copied().collect();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(id.index as usize) else { continue };
+            let expiry = session.expiry;
+            if !std::mem::take(&mut session.connected_before) {
+                continue;
+            }
+            let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+            let origin = wardline_journal::Origin { client: &client, principal: &principal, peer: "" };
+            self.access(
+                AccessEvent::Disconnect,
+                origin,
+                "",
+                "the node stopped without warning",
+                &state::disconnect(expiry),
+                now,
+            );
+            if expiry == 0 {
+                self.end_session(id, "connection ended", now);
+            } else {
+                self.expire_later(id, expiry, now);
+            }
+        }
+    }
+
+    fn recover_publish(&mut self, offset: Offset, publish: &Publish<'_>) -> Result<(), RecoverError> {
+        if publish.outcome == Outcome::Denied {
+            return Ok(());
+        }
+        let qos = state::qos(publish.qos).ok_or(RecoverError { offset, what: "QoS of a publish" })?;
+        let properties = decode_properties(publish.properties)
+            .map_err(|_| RecoverError { offset, what: "properties of a publish" })?;
+        let publisher = self.session_by_client(publish.origin.client);
+        if publish.packet_id != 0
+            && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
+        {
+            session.received.insert(publish.packet_id);
+        }
+        let packet = wardline_wire::Publish {
+            dup: false,
+            qos,
+            retain: publish.retain,
+            topic: ByteString::from(publish.topic),
+            packet_id: None,
+            properties,
+            payload: Bytes::copy_from_slice(publish.payload),
+        };
+        let lane = self.lane(publish.topic);
+        let stored = Arc::new(Stored::new(
+            Some(offset),
+            publish.received_at,
+            packet.detached(),
+            publish.origin.client.into(),
+            publish.origin.principal.into(),
+            lane,
+        ));
+        self.distribute(&stored, publisher, publish.received_at);
+        Ok(())
+    }
+
+    fn recover_access(&mut self, offset: Offset, access: &Access<'_>) -> Result<(), RecoverError> {
+        let unreadable = |what| RecoverError { offset, what };
+        let session = self.session_by_client(access.origin.client);
+        match access.event {
+            AccessEvent::Connect => {
+                let (_, expiry) =
+                    state::read_connect(access.state).ok_or_else(|| unreadable("state of a connect"))?;
+                let (client, principal) = (access.origin.client.into(), access.origin.principal.into());
+                // An earlier session that a clean start took away has its own record before this one.
+                let (id, _) = self.begin_session(&client, &principal, expiry);
+                if let Some(session) = self.sessions.get_mut(id.index as usize) {
+                    session.connected_before = true;
+                    session.expires_at = None;
+                }
+            }
+            AccessEvent::Disconnect => {
+                let expiry = state::read_disconnect(access.state)
+                    .ok_or_else(|| unreadable("state of a disconnect"))?;
+                if let Some(id) = session
+                    && let Some(session) = self.sessions.get_mut(id.index as usize)
+                {
+                    session.connected_before = false;
+                    session.expiry = expiry;
+                    self.expire_later(id, expiry, access.at);
+                }
+            }
+            AccessEvent::Subscribe if access.reason.is_empty() => {
+                let subscription =
+                    state::read_subscribe(access.state).ok_or_else(|| unreadable("state of a subscribe"))?;
+                if let Some(id) = session {
+                    let new = self.add_subscription(id, access.detail, subscription);
+                    if subscription.wants_retained(new) {
+                        self.queue_retained(id, access.detail, subscription);
+                    }
+                }
+            }
+            AccessEvent::Unsubscribe => {
+                if let Some(id) = session {
+                    self.remove_subscription(id, access.detail);
+                }
+            }
+            AccessEvent::SessionEnd => {
+                if let Some(id) = session {
+                    self.forget_session(id);
+                }
+            }
+            AccessEvent::Subscribe
+            | AccessEvent::Refuse
+            | AccessEvent::Reauthenticate
+            | AccessEvent::Reload => {}
+        }
+        Ok(())
+    }
+
+    fn session_by_client(&self, client: &str) -> Option<SessionId> {
+        self.by_client.get(client).copied()
+    }
+}

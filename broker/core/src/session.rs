@@ -1,0 +1,147 @@
+//! What a client has between connections: subscriptions, what it is owed, and the QoS flows.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    num::NonZeroU16,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use wardline_wire::{PacketId, RetainHandling, SubscribeOptions, Will};
+
+use crate::{
+    connection::ConnectionId,
+    lane::{Lanes, Outgoing},
+};
+
+/// Names a session; never used again for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Never expires [MQTT 5, 3.1.2.11.2].
+pub(crate) const NEVER: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) id: Option<u32>,
+}
+
+impl Subscription {
+    /// Whether a SUBSCRIBE with these options is answered with retained messages [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+    pub(crate) fn wants_retained(&self, new: bool) -> bool {
+        match self.options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => new,
+            RetainHandling::DoNotSend => false,
+        }
+    }
+}
+
+/// A QoS 1 or 2 publish that was sent and is not settled.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) packet_id: PacketId,
+    pub(crate) outgoing: Outgoing,
+    /// QoS 2: the client has it (PUBREC), so that only PUBREL is repeated.
+    pub(crate) received: bool,
+    /// It went out on an earlier connection, so that a repeat carries DUP.
+    pub(crate) repeated: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) generation: u32,
+    pub(crate) client: Arc<str>,
+    /// Only this principal may take the session over.
+    pub(crate) principal: Arc<str>,
+    pub(crate) connection: Option<ConnectionId>,
+    /// While the journal is read: connected at this point of it.
+    pub(crate) connected_before: bool,
+    /// Seconds it outlives its connection; [`NEVER`] for ever.
+    pub(crate) expiry: u32,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// A will that waits for its delay.
+    pub(crate) will: Option<(Timestamp, Will)>,
+    pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
+    pub(crate) lanes: Lanes,
+    /// In the order in which they were first sent [MQTT-4.6.0-1].
+    pub(crate) in_flight: VecDeque<InFlight>,
+    /// How many of `in_flight`, from the front, went out on the present connection.
+    pub(crate) sent: usize,
+    ids: HashSet<u16>,
+    last_id: u16,
+    /// QoS 2 identifiers of the client that it has not released yet.
+    pub(crate) received: HashSet<u16>,
+    /// Number of the last publish that was routed here, and its place in that routing.
+    pub(crate) routed: (u64, usize),
+}
+
+impl Session {
+    pub(crate) fn new(generation: u32, client: Arc<str>, principal: Arc<str>) -> Self {
+        Self {
+            generation,
+            client,
+            principal,
+            connection: None,
+            connected_before: false,
+            expiry: 0,
+            expires_at: None,
+            will: None,
+            subscriptions: BTreeMap::new(),
+            lanes: Lanes::default(),
+            in_flight: VecDeque::new(),
+            sent: 0,
+            ids: HashSet::new(),
+            last_id: 0,
+            received: HashSet::new(),
+            routed: (0, 0),
+        }
+    }
+
+    /// A free packet identifier, or `None` if all 65,535 are in use [MQTT-2.2.1-3].
+    pub(crate) fn allocate_id(&mut self) -> Option<PacketId> {
+        if self.ids.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if self.ids.insert(self.last_id) {
+                return NonZeroU16::new(self.last_id).map(PacketId);
+            }
+        }
+    }
+
+    pub(crate) fn position(&self, packet_id: PacketId) -> Option<usize> {
+        self.in_flight.iter().position(|flight| flight.packet_id == packet_id)
+    }
+
+    /// Settles a publish in flight, whose identifier is free again.
+    pub(crate) fn settle(&mut self, position: usize) -> Option<InFlight> {
+        let flight = self.in_flight.remove(position)?;
+        self.ids.remove(&flight.packet_id.0.get());
+        if position < self.sent {
+            self.sent -= 1;
+        }
+        Some(flight)
+    }
+
+    /// Begins anew on another connection: what is in flight will be repeated.
+    pub(crate) fn begin_connection(&mut self, connection: ConnectionId) {
+        self.connection = Some(connection);
+        self.expires_at = None;
+        self.will = None;
+        for flight in self.in_flight.iter_mut().take(self.sent) {
+            flight.repeated = true;
+        }
+        self.sent = 0;
+    }
+
+    /// Publishes waiting or in flight.
+    pub(crate) fn owed(&self) -> usize {
+        self.lanes.len() + self.in_flight.len()
+    }
+}

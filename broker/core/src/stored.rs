@@ -1,0 +1,90 @@
+//! An accepted publish, shared by everybody who is owed it.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use wardline_journal::Offset;
+use wardline_wire::{Publish, PublishTemplate, Version};
+
+/// Which queue of a session a publish waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Sent first, never shed.
+    Alert,
+    /// Everything else.
+    Telemetry,
+}
+
+/// An accepted publish. Its packets are encoded once for each protocol version and shared by all subscribers.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its place in the journal; `None` for the node's own counters, which are not recorded.
+    pub offset: Option<Offset>,
+    /// When the broker had read it.
+    pub received_at: Timestamp,
+    /// After this it is not delivered any more.
+    pub expires_at: Option<Timestamp>,
+    /// The message: topic resolved, detached from the read buffer.
+    pub publish: Publish,
+    /// Client that published it; empty for the node and its plugins.
+    pub client: Arc<str>,
+    /// Principal that published it.
+    pub principal: Arc<str>,
+    /// Where it queues.
+    pub lane: Lane,
+    v5: OnceLock<Option<PublishTemplate>>,
+    v3: OnceLock<Option<PublishTemplate>>,
+}
+
+impl Stored {
+    pub(crate) fn new(
+        offset: Option<Offset>,
+        received_at: Timestamp,
+        publish: Publish,
+        client: Arc<str>,
+        principal: Arc<str>,
+        lane: Lane,
+    ) -> Self {
+        let expires_at = publish
+            .properties
+            .message_expiry
+            .and_then(|seconds| received_at.checked_add(std::time::Duration::from_secs(seconds.into())).ok());
+        Self {
+            offset,
+            received_at,
+            expires_at,
+            publish,
+            client,
+            principal,
+            lane,
+            v5: OnceLock::new(),
+            v3: OnceLock::new(),
+        }
+    }
+
+    /// `None`: it cannot be said in this version, as properties beyond what a packet holds.
+    pub(crate) fn template(&self, version: Version) -> Option<&PublishTemplate> {
+        let cell = if version == Version::V5 { &self.v5 } else { &self.v3 };
+        cell.get_or_init(|| PublishTemplate::new(&self.publish, version).ok()).as_ref()
+    }
+
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Seconds left, as the message expiry to send on [MQTT-3.3.2-6].
+    pub(crate) fn expiry_left(&self, now: Timestamp) -> Option<u32> {
+        self.expires_at.map(|expires_at| {
+            let left = u64::try_from(expires_at.as_microsecond().saturating_sub(now.as_microsecond()));
+            u32::try_from(left.unwrap_or(0).div_ceil(1_000_000)).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// The alert this publish carries to a pager, if its way is followed by receipts.
+    pub(crate) fn alert(&self) -> Option<&str> {
+        if !self.principal.starts_with("plugin:") || !self.publish.topic.starts_with("alerts/") {
+            return None;
+        }
+        self.publish.properties.correlation_data.as_deref().and_then(|id| std::str::from_utf8(id).ok())
+    }
+}

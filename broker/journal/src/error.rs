@@ -1,0 +1,220 @@
+//! What can go wrong with a journal: whose fault, where, and how to mend it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::codec::{DecodeError, RecordTooLarge};
+use crate::options::{QUOTA_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::record::Offset;
+use crate::segment::FORMAT_VERSION;
+
+/// A segment that does not hold what was written to it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is damaged at byte {position}: {flaw}; nothing was changed. Check the disk, keep a copy of the directory, \
+     and restore it from a backup",
+    file.display()
+)]
+pub struct Damage {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where in it, in bytes from its beginning.
+    pub position: u64,
+    /// What is wrong there.
+    pub flaw: Flaw,
+}
+
+/// What is wrong at a place of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// A frame whose content is not what was written.
+    #[error("{0}")]
+    Body(#[from] DecodeError),
+    /// Header or frame differ from what was written.
+    #[error("the checksum does not hold")]
+    Checksum,
+    /// The written part ends before it should.
+    #[error("it ends here but should reach byte {0}")]
+    EndsEarly(u64),
+    /// A frame length that is never written.
+    #[error("the frame's length is impossible")]
+    Length,
+    /// Not a segment of a journal.
+    #[error("it does not begin as a journal segment")]
+    Magic,
+    /// Records are missing, or there twice.
+    #[error("offset {expected} should follow, but {found} does")]
+    Order {
+        /// What should be here.
+        expected: Offset,
+        /// What is.
+        found: Offset,
+    },
+    /// The file ends within a header or frame.
+    #[error("the file ends in the middle of a frame")]
+    Truncated,
+    /// Something follows what should be the end.
+    #[error("what should be unused holds data that was durable once")]
+    Unreachable,
+}
+
+/// Why a journal could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No room.
+    #[error("cannot {doing} {}: the disk is full; free space on it, or move the journal to a larger one", file.display())]
+    DiskFull {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}: {source}", file.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the journal {} is in use by {}; stop that process, or give this node a data directory of its own",
+        directory.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The journal.
+        directory: PathBuf,
+        /// Who, where the lock file says so.
+        pid: Option<u32>,
+    },
+    /// The journal of another node.
+    #[error(
+        "{} belongs to node {found}, but this is node {expected}; correct `node.id` or the data directory",
+        file.display()
+    )]
+    Node {
+        /// The segment that says so.
+        file: PathBuf,
+        /// Its node.
+        found: u16,
+        /// This node.
+        expected: u16,
+    },
+    /// No permission to write.
+    #[error(
+        "cannot {doing} {}: {source}; the broker's user needs to write there, and the file system must not be read-only",
+        file.display()
+    )]
+    NotWritable {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The quota leaves no room for segments.
+    #[error(
+        "a quota of {0} bytes is too small; give the journal at least {least} bytes",
+        least = QUOTA_SEGMENTS_MIN * SEGMENT_BYTES_MIN
+    )]
+    Quota(u64),
+    /// What is there cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A segment size out of range.
+    #[error("segments of {0} bytes are not possible; choose from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}")]
+    SegmentBytes(u64),
+}
+
+impl OpenError {
+    /// Sorts an answer of the operating system by what mends it.
+    pub(crate) fn io(doing: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
+        let file = file.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { doing, file },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { doing, file, source }
+            }
+            _ => Self::Io { doing, file, source },
+        }
+    }
+}
+
+/// Why the journal could not be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What was written is not there.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// Released before it was read.
+    #[error("the journal begins at offset {first}; {from} has been released")]
+    Released {
+        /// What was asked for.
+        from: Offset,
+        /// The oldest there is.
+        first: Offset,
+    },
+    /// A reader that has failed before.
+    #[error("this reader has failed before; read on with a new one")]
+    Spent,
+    /// Another version's file.
+    #[error("{} has format version {found}, and this program reads {FORMAT_VERSION}; use the version that wrote it", file.display())]
+    Version {
+        /// The segment.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Why an open journal accepts nothing more. It stays so until the journal is opened anew: what a failed sync left
+/// on the disk is unknown, and asking again would answer for pages that were already dropped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// A record that no segment can hold; the caller should have refused it.
+    #[error(transparent)]
+    RecordTooLarge(#[from] RecordTooLarge),
+    /// The disk failed.
+    #[error("cannot {doing} {}: {error}; no further publish is acknowledged. Mend or free the disk, then restart", file.display())]
+    Storage {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        file: PathBuf,
+        /// The operating system's answer, with its number.
+        error: Arc<io::Error>,
+    },
+    /// The writer thread panicked, in the progress callback or by a fault of this crate.
+    #[error("the journal's writer thread has ended unexpectedly; restart, and report it")]
+    WriterEnded,
+}
+
+impl Failure {
+    pub(crate) fn storage(doing: &'static str, file: impl Into<PathBuf>, error: io::Error) -> Self {
+        Self::Storage { doing, file: file.into(), error: Arc::new(error) }
+    }
+}
+
+/// Why old segments could not be deleted; they are tried again at the next release.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot delete the released segment {}: {source}", file.display())]
+pub struct ReleaseError {
+    /// The segment.
+    pub file: PathBuf,
+    /// The operating system's answer.
+    pub source: io::Error,
+}

@@ -1,0 +1,272 @@
+//! The journal itself: opening, appending, releasing, closing.
+
+use std::collections::VecDeque;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::codec;
+use crate::error::{Failure, OpenError, ReleaseError};
+use crate::lock::Lock;
+use crate::options::JournalOptions;
+use crate::reader::Reader;
+use crate::record::{Log, Mark, Offset, Record};
+use crate::recovery::{self, Recovery};
+use crate::segment;
+use crate::shared::{BACKLOG_BYTES_MAX, Place, Pressure, Progress, Shared};
+use crate::storage::{Disk, Storage};
+use crate::writer::{Segments, Writer};
+
+/// An open journal. Clones are the same journal; when the last is dropped it is closed.
+///
+/// The progress callback runs on the writer thread, between two batches: it should hand on and return. It may hold
+/// a clone, but then only [`Journal::close`] ends the journal.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    owner: Arc<Owner>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    directory: PathBuf,
+    shared: Arc<Shared>,
+    segments: Arc<Mutex<Segments>>,
+    /// One release at a time; held across I/O, but nobody else takes it.
+    release: Mutex<()>,
+    storage: StorageHandle,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    writer_thread: ThreadId,
+    /// The writer holds it as long as it writes.
+    lock: Weak<Lock>,
+}
+
+struct StorageHandle(Arc<dyn Storage>);
+
+impl std::fmt::Debug for StorageHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Storage")
+    }
+}
+
+impl Journal {
+    /// Opens the journal of a directory, or makes it: takes its lock, checks every frame, removes a torn end, starts
+    /// the writer thread. `on_progress` is told whenever more has become durable, and once if the disk fails.
+    ///
+    /// # Errors
+    /// When another process has it, another node or version wrote it, it is damaged, or cannot be written. Apart from
+    /// the lock file nothing is changed then.
+    pub fn open(
+        options: JournalOptions,
+        on_progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_on(Arc::new(Disk), options, on_progress)
+    }
+
+    pub(crate) fn open_on(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        on_progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let segment_bytes = options.checked_segment_bytes()?;
+        let JournalOptions { directory, node, commit, quota_bytes, .. } = options;
+        make_directory(&directory)?;
+        let lock = Arc::new(Lock::acquire(&directory)?);
+        let held = Arc::downgrade(&lock);
+        let recovered = recovery::recover(&directory, node, segment_bytes, &*storage)?;
+        let report = recovered.report;
+        log(&directory, &report);
+        let active = recovered.active;
+        let readable = Place { base: active.base, position: active.position };
+        let shared = Arc::new(Shared::new(active.next, readable, report.bytes, quota_bytes));
+        let segments =
+            Arc::new(Mutex::new(Segments { closed: VecDeque::from(recovered.closed), active: active.base }));
+        let writer = Writer {
+            _lock: lock,
+            storage: Arc::clone(&storage),
+            directory: directory.clone(),
+            node,
+            segment_bytes,
+            commit,
+            active,
+            spare: None,
+            segments: Arc::clone(&segments),
+            shared: Arc::clone(&shared),
+            on_progress,
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::io("start the writer thread of", &directory, error))?;
+        let owner = Owner {
+            directory,
+            shared,
+            segments,
+            release: Mutex::new(()),
+            storage: StorageHandle(storage),
+            writer_thread: thread.thread().id(),
+            writer: Mutex::new(Some(thread)),
+            lock: held,
+        };
+        Ok((Self { owner: Arc::new(owner) }, report))
+    }
+
+    /// All records below are durable, as the commit mode defines it: their acknowledgements may leave.
+    pub fn durable(&self) -> Offset {
+        self.owner.shared.durable()
+    }
+
+    /// As [`Log::entries`], those that are durable.
+    pub fn durable_entries(&self) -> u64 {
+        self.owner.shared.reached().entries
+    }
+
+    /// Waits until records beyond `past` are durable, that is [`Journal::durable`] is above it, at most so long;
+    /// returns what is durable then.
+    pub fn wait_durable(&self, past: Offset, timeout: Duration) -> Offset {
+        self.owner.shared.wait(timeout, |reached| reached.durable > past);
+        self.durable()
+    }
+
+    /// Why nothing more becomes durable; `None` while all is well.
+    pub fn failure(&self) -> Option<Failure> {
+        self.owner.shared.failure()
+    }
+
+    /// What is appended and not yet written, in bytes.
+    pub fn backlog_bytes(&self) -> usize {
+        self.owner.shared.backlog_bytes()
+    }
+
+    /// Whether [`BACKLOG_BYTES_MAX`] is reached: stop reading from publishers until it is not. Appending works still.
+    pub fn is_congested(&self) -> bool {
+        self.backlog_bytes() >= BACKLOG_BYTES_MAX
+    }
+
+    /// How near the quota is.
+    pub fn pressure(&self) -> Pressure {
+        self.owner.shared.pressure()
+    }
+
+    /// What the segments hold, in bytes; preallocated room is not counted.
+    pub fn stored_bytes(&self) -> u64 {
+        self.owner.shared.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The oldest record that can still be read, or the next one's offset where there is none.
+    pub fn first_offset(&self) -> Offset {
+        let segments = self.owner.segments.lock();
+        segments.closed.front().map_or(segments.active, |closed| closed.base)
+    }
+
+    /// A reader of what is durable and safe from power loss, from the record at `from` on and the marks before it.
+    /// With [`crate::Commit::Interval`] it stays behind [`Journal::durable`] by up to the interval, so that nothing
+    /// which a crash could take back reaches the audit tables.
+    pub fn reader(&self, from: Offset) -> Reader {
+        Reader::live(self.owner.directory.clone(), from, Arc::clone(&self.owner.shared))
+    }
+
+    /// Deletes the segments in which everything lies below the record `up_to`: everybody who reads the journal,
+    /// audit and snapshot alike, must have what is in them. The newest segment always stays, and one more where
+    /// marks behind the record before `up_to` may be in it. Returns the bytes freed; 0 once the journal is closed.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted. The rest stays, and the next call tries again.
+    pub fn release(&self, up_to: Offset) -> Result<u64, ReleaseError> {
+        let owner = &*self.owner;
+        let _one_at_a_time = owner.release.lock();
+        // Once closed the directory may be another process's.
+        let Some(_lock) = owner.lock.upgrade() else { return Ok(0) };
+        let mut freed = 0;
+        loop {
+            let oldest = {
+                let segments = owner.segments.lock();
+                let successor = segments.closed.get(1).map_or(segments.active, |closed| closed.base);
+                segments.closed.front().copied().filter(|_| successor < up_to)
+            };
+            let Some(oldest) = oldest else { return Ok(freed) };
+            let file = owner.directory.join(segment::file_name(oldest.base));
+            // Each deletion is made durable before the next, so that a crash leaves no gap.
+            let deleted =
+                owner.storage.0.remove(&file).and_then(|()| owner.storage.0.sync_directory(&owner.directory));
+            match deleted {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ReleaseError { file, source }),
+            }
+            owner.segments.lock().closed.pop_front();
+            owner.shared.stored_bytes.fetch_sub(oldest.bytes, Ordering::Relaxed);
+            freed += oldest.bytes;
+        }
+    }
+
+    /// Writes and syncs what was appended, ends the writer thread and closes every clone. What is appended
+    /// afterwards still gets an offset, but is let go and never reported durable.
+    ///
+    /// # Errors
+    /// The failure for which not everything that was appended is durable.
+    pub fn close(&self) -> Result<(), Failure> {
+        self.owner.close();
+        self.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Log for Journal {
+    fn append(&mut self, record: &Record<'_>) -> Offset {
+        self.owner.shared.append(|out| codec::encode(record, out))
+    }
+
+    fn mark(&mut self, mark: &Mark<'_>) {
+        self.owner.shared.mark(|out| codec::encode_mark(mark, out));
+    }
+
+    fn next_offset(&self) -> Offset {
+        self.owner.shared.next_offset()
+    }
+
+    fn entries(&self) -> u64 {
+        self.owner.shared.entries()
+    }
+}
+
+impl Owner {
+    fn close(&self) {
+        self.shared.close();
+        // On the writer thread itself, from the progress callback, there is nothing to wait for.
+        if std::thread::current().id() != self.writer_thread {
+            // Under the lock, so that whoever closes at the same time also returns only when it is done. A panic of
+            // the thread has been noted as the journal's failure.
+            let mut writer = self.writer.lock();
+            let _ended = writer.take().map(JoinHandle::join);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| OpenError::io("make the directory", directory, error))
+}
+
+fn log(directory: &Path, recovery: &Recovery) {
+    let directory = directory.display();
+    let (first, next) = (recovery.first_offset.0, recovery.next_offset.0);
+    tracing::info!(%directory, first, next, segments = recovery.segments, "the journal is open");
+    if let Some(torn) = &recovery.torn {
+        let file = torn.file.display();
+        tracing::warn!(%file, position = torn.position, bytes = torn.bytes, "removed a torn write");
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads frames one after another from a segment file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::error::Flaw;
+use crate::frame::{self, Frame};
+use crate::segment;
+
+/// What is read at once, in bytes.
+const READ_BYTES: usize = 256 << 10;
+
+/// A place in a segment, and the bytes around it.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    file: File,
+    /// Bytes of the file, the first of them at `position`, from `start`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Where the current frame begins, or the next one while there is none.
+    position: u64,
+    /// Size of the current frame; 0 while there is none.
+    current_bytes: usize,
+}
+
+/// What an attempt to advance met.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A sound frame: see [`Scanner::frame`].
+    Frame,
+    /// Zeros, or the limit.
+    End,
+    /// No frame that was ever written whole.
+    Bad(Flaw),
+}
+
+impl Scanner {
+    /// Starts after the segment's header.
+    pub(crate) fn new(file: File) -> Self {
+        let position = segment::HEADER_BYTES as u64;
+        Self { file, buffer: Vec::new(), start: 0, end: 0, position, current_bytes: 0 }
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the frame after the current one begins.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.position + self.current_bytes as u64
+    }
+
+    /// Goes to the next frame before `limit`, a file position. At the end, or at a bad frame, it stays before it and
+    /// looks anew at the next call.
+    pub(crate) fn advance(&mut self, limit: u64) -> io::Result<Step> {
+        self.position = self.next_position();
+        self.start += self.current_bytes;
+        self.current_bytes = 0;
+        let step = self.look(limit)?;
+        if !matches!(step, Step::Frame) {
+            // What was read may be written to meanwhile.
+            (self.start, self.end) = (0, 0);
+        }
+        Ok(step)
+    }
+
+    /// The frame last advanced to.
+    pub(crate) fn frame(&self) -> Option<Frame<'_>> {
+        frame::parse_trusted(self.ahead().get(..self.current_bytes)?)
+    }
+
+    fn look(&mut self, limit: u64) -> io::Result<Step> {
+        if !self.fill(frame::HEADER_BYTES, limit)? {
+            let unused = self.ahead().iter().all(|byte| *byte == 0);
+            return Ok(if unused { Step::End } else { Step::Bad(Flaw::Truncated) });
+        }
+        let Some(header) = self.ahead().first_chunk() else { return Ok(Step::End) };
+        if header.starts_with(&[0; 4]) {
+            return Ok(Step::End);
+        }
+        let Some(bytes) = frame::frame_bytes(header) else { return Ok(Step::Bad(Flaw::Length)) };
+        if !self.fill(bytes, limit)? {
+            return Ok(Step::Bad(Flaw::Truncated));
+        }
+        if self.ahead().get(..bytes).and_then(frame::parse).is_none() {
+            return Ok(Step::Bad(Flaw::Checksum));
+        }
+        self.current_bytes = bytes;
+        Ok(Step::Frame)
+    }
+
+    /// The bytes read and not yet passed.
+    fn ahead(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Whether `bytes` bytes from the position are in the buffer; reads them where the file has them before `limit`.
+    fn fill(&mut self, bytes: usize, limit: u64) -> io::Result<bool> {
+        let mut have = self.end - self.start;
+        if have >= bytes {
+            return Ok(true);
+        }
+        let file_end = self.file.metadata()?.len().min(limit);
+        let readable = file_end.saturating_sub(self.position);
+        // Also keeps a damaged length from asking for memory that the file cannot fill.
+        let wanted = readable.min(bytes.max(READ_BYTES) as u64) as usize;
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, have);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        while have < wanted {
+            match self.file.read_at(&mut self.buffer[have..wanted], self.position + have as u64) {
+                Ok(0) => break,
+                Ok(read) => have += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.end = have;
+        Ok(have >= bytes)
+    }
+}
