@@ -12,7 +12,8 @@
 //!   confirm, when the person rejects. After the last tier it is repeated there, and to every tier while the
 //!   last one cannot be reached. Nothing limits how many alerts are open: none is dropped;
 //! - a condition of high or medium priority that ends before a pager confirmed it is latched: it goes on
-//!   climbing until one has;
+//!   climbing until one has. If it comes back before that, it is another alert when the first is on its way to a
+//!   pager, and the same one when nobody could be told;
 //! - an answer concerns one alert. Acknowledging or shelving ends with the condition; what begins later is a
 //!   new alert;
 //! - alerts of different modes, beds and names never touch each other. Of the modes of one condition, the

@@ -32,6 +32,8 @@ pub(crate) struct Open {
     delivered: bool,
     /// A pager of the current tier confirmed it since `sent`.
     confirmed: bool,
+    /// A pager of the current tier is connected and has been handed it since `sent`.
+    on_its_way: bool,
     by: Option<String>,
     answer: Option<AnswerWord>,
     due: Option<Timestamp>,
@@ -59,6 +61,7 @@ impl Open {
             sent: step.now,
             delivered: false,
             confirmed: false,
+            on_its_way: false,
             by: None,
             answer: None,
             due: None,
@@ -73,6 +76,11 @@ impl Open {
 
     pub(crate) const fn state(&self) -> State {
         self.state
+    }
+
+    /// Its condition is gone, and it will reach its person all the same: what comes now is another episode.
+    pub(crate) fn is_past(&self) -> bool {
+        self.state == State::Latched && self.on_its_way
     }
 
     pub(crate) const fn due(&self) -> Option<Timestamp> {
@@ -164,6 +172,9 @@ impl Open {
         let path = step.paths.of(self.condition.priority);
         let current = path.tier(self.tier).to == to;
         let waiting = matches!(self.state, State::Active | State::Latched);
+        if current {
+            self.on_its_way = receipt != ReceiptStep::Unreachable;
+        }
         match receipt {
             ReceiptStep::Confirmed => {
                 self.delivered = true;
@@ -245,6 +256,7 @@ impl Open {
     fn begin_wait(&mut self, step: Step<'_>) {
         self.sent = step.now;
         self.confirmed = false;
+        self.on_its_way = false;
         self.reschedule(step);
     }
 

@@ -24,7 +24,7 @@ pub struct Escalation {
     paths: Paths,
     /// By alert id.
     alerts: BTreeMap<String, Open>,
-    /// Open alert of each condition.
+    /// Newest open alert of each condition. Earlier ones are latched and only wait for their pager.
     conditions: BTreeMap<Key, String>,
     deadlines: BTreeSet<(Timestamp, String)>,
     finished: VecDeque<String>,
@@ -60,7 +60,11 @@ impl Escalation {
     fn condition(&mut self, message: &Message<'_>, now: Timestamp, out: &mut Vec<Output>) {
         let Ok(condition) = serde_json::from_slice::<Condition>(message.payload) else { return };
         let key = Key::of(&condition);
-        if let Some(id) = self.conditions.get(&key).cloned() {
+        let present = self.conditions.get(&key).cloned();
+        // Episodes of a condition that nobody can be told of are one alert; each that is being told of is its own.
+        let past =
+            |id: &String| condition.phase == Change::Begin && self.alerts.get(id).is_some_and(Open::is_past);
+        if let Some(id) = present.filter(|id| !past(id)) {
             return self.step(&id, now, out, |alert, step, out| match condition.phase {
                 Change::Begin | Change::Update => alert.update(condition, step, out),
                 Change::End => alert.recover(&condition, step, out),
@@ -110,7 +114,8 @@ impl Escalation {
         let Some((id, mut alert)) = self.alerts.remove_entry(id) else { return };
         let key = Key::of(alert.condition());
         let before = alert.due();
-        act(&mut alert, Step { paths: &self.paths, now, owner: self.owns(&key) }, out);
+        let newest = self.conditions.get(&key) == Some(&id);
+        act(&mut alert, Step { paths: &self.paths, now, owner: newest && self.owns(&key) }, out);
         if before != alert.due() {
             if let Some(before) = before {
                 self.deadlines.remove(&(before, id.clone()));
@@ -118,7 +123,9 @@ impl Escalation {
             self.deadlines.extend(alert.due().map(|due| (due, id.clone())));
         }
         if alert.is_over() {
-            self.conditions.remove(&key);
+            if newest {
+                self.conditions.remove(&key);
+            }
             self.finished.truncate(FINISHED_MAX - 1);
             self.finished.push_front(id);
         } else {
@@ -211,7 +218,10 @@ impl Plugin for Escalation {
         let Snapshot { alerts, finished } = serde_json::from_slice(snapshot)
             .map_err(|error| NotASnapshot { plugin: NAME, why: error.to_string() })?;
         self.deadlines = alerts.iter().filter_map(|a| Some((a.due()?, a.id().to_owned()))).collect();
-        self.conditions = alerts.iter().map(|a| (Key::of(a.condition()), a.id().to_owned())).collect();
+        // Of a condition's alerts all but the newest are past, so that the one that is not stays.
+        let (past, present): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| alert.is_past());
+        let newest_last = past.into_iter().chain(present);
+        self.conditions = newest_last.map(|a| (Key::of(a.condition()), a.id().to_owned())).collect();
         self.alerts = alerts.into_iter().map(|a| (a.id().to_owned(), a)).collect();
         self.finished = finished;
         Ok(())

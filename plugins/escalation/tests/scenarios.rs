@@ -524,3 +524,41 @@ proptest! {
         prop_assert_eq!(&first, &run(&events, true));
     }
 }
+
+#[test]
+fn an_episode_is_an_alert_of_its_own_unless_nobody_could_be_told_of_the_one_before() {
+    for on_its_way in [true, false] {
+        let mut ward = Ward::new(RULES);
+        ward.reachable = false;
+        for phase in [Change::Begin, Change::End, Change::Begin] {
+            ward.condition(&condition(phase));
+            if on_its_way {
+                ward.receipt("nurse", "n7-0", ReceiptStep::Sent);
+            }
+        }
+        let said = std::mem::take(&mut ward.said);
+        let begun: Vec<Alert> = said.iter().filter(|o| o.topic.starts_with("alerts/")).map(parse).collect();
+        let names: Vec<&str> = begun.iter().map(|alert| alert.alert.as_str()).collect();
+        if !on_its_way {
+            assert_eq!(names, ["n7-0", "n7-0"]);
+            continue;
+        }
+        assert_eq!(names, ["n7-0", "n7-2"]);
+        // The first still reaches its person, and leaves the second's retained state alone.
+        ward.receipt("nurse", "n7-0", ReceiptStep::Confirmed);
+        let said = std::mem::take(&mut ward.said);
+        assert!(said.iter().all(|output| output.topic.starts_with("alerts/")), "{said:?}");
+        assert_eq!((parse(&said[0]).phase, parse(&said[0]).alert), (Phase::End, "n7-0".into()));
+        // And again after its plugin was put under other rules.
+        let rules: Rules = toml::from_str(RULES).unwrap();
+        let mut next = Escalation::new(Paths::new(&rules).unwrap());
+        next.restore(&ward.plugin.snapshot()).unwrap();
+        ward.plugin = next;
+        ward.receipt("nurse", "n7-2", ReceiptStep::Confirmed);
+        ward.condition(&condition(Change::End));
+        let ends = std::mem::take(&mut ward.said);
+        assert!(
+            ends.iter().any(|output| output.topic == "alarms/icu/b1/hr-low" && output.payload.is_empty())
+        );
+    }
+}
