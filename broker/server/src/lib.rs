@@ -1,6 +1,29 @@
 //! Listeners, TLS, plugin host, HTTP and the `wardline` command: the only room that touches sockets and the clock.
+//!
+//! It is not the place for protocol, policy or alerting: those are decided in `core`, `acl` and `plugins`. Here they are put
+//! together ([`serve`]) under one lock ([`node`]) and connected to the world ([`listener`], [`connection`], [`http`]).
+//!
+//! Invariants
+//! - the node's lock is never held across I/O;
+//! - time is read in [`clock`] and nowhere else;
+//! - a client is known ([`door`]) before the core hears of it.
 
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod connection;
+pub mod demo;
+pub mod door;
+pub mod heartbeat;
 pub mod host;
+pub mod http;
+pub mod listener;
+pub mod log;
+pub mod metrics;
+pub mod node;
+pub mod recording;
+pub mod rules;
+pub mod serve;
+pub mod simulate;
+pub mod tls;
+pub mod websocket;

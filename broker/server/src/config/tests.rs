@@ -1,0 +1,345 @@
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with every file that the example names.
+struct Site(TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        for file in ["server.pem", "server.key", "ca.pem", "ca.crl", "jwks.json", "policy.toml", "rules.toml"]
+        {
+            fs::write(directory.path().join(file), "").unwrap();
+        }
+        Self(directory)
+    }
+
+    fn load_with(&self, text: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
+        let path = self.0.path().join("wardline.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(&path, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn load(&self, text: &str) -> Result<Config, Problems> {
+        self.load_with(text, &[])
+    }
+
+    /// Problems without the directory, one a line.
+    fn problems(&self, text: &str, environment: &[(&str, &str)]) -> String {
+        let problems = self.load_with(text, environment).expect_err("the configuration is wrong").to_string();
+        problems.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+const FULL: &str = r#"
+[node]
+id = 7
+data = "data"
+
+[[listener]]
+name = "ward"
+bind = "0.0.0.0:8883"
+transport = "tls"
+certificate = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+crl = ["ca.crl"]
+require = ["certificate", "token"]
+
+[[listener]]
+name = "lab"
+bind = "127.0.0.1:1883"
+transport = "tcp"
+anonymous = "service:lab"
+
+[[identity.issuer]]
+issuer = "https://id.hospital.example"
+audience = "wardline"
+jwks = "jwks.json"
+algorithms = ["EdDSA", "ES256"]
+
+[policy]
+file = "policy.toml"
+
+[journal]
+commit = "interval:5ms"
+quota = "20GiB"
+segment = "16MiB"
+
+[audit]
+store = "sqlite:audit.db"
+payload = "digest"
+[[audit.payload_by_topic]]
+filter = "alerts/#"
+payload = "full"
+
+[plugins]
+rules = "rules.toml"
+
+[http]
+bind = "127.0.0.1:9180"
+
+[limits]
+max_packet = "64KiB"
+max_keep_alive = "5m"
+connect_timeout = "3s"
+
+[log]
+format = "json"
+"#;
+
+/// The least that is valid; tests append to it.
+const LEAST: &str = r#"
+[policy]
+file = "policy.toml"
+[[listener]]
+name = "lab"
+bind = "127.0.0.1:1883"
+transport = "tcp"
+anonymous = "service:lab"
+"#;
+
+#[test]
+fn every_section_is_understood() {
+    let site = Site::new();
+    let config = site.load(FULL).unwrap();
+    let at = |name: &str| site.0.path().join(name);
+    assert_eq!(config.node, Node { id: 7, data: at("data") });
+    let [ward, lab] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    let tls = ward.tls.as_ref().unwrap();
+    assert_eq!(
+        (&tls.certificate, tls.client_ca.as_ref(), tls.crl.len()),
+        (&at("server.pem"), Some(&at("ca.pem")), 1)
+    );
+    assert_eq!(ward.demand, Demand::Credentials(wardline_acl::Require::Both));
+    assert_eq!(lab.demand, Demand::Anonymous("service:lab".parse().unwrap()));
+    assert_eq!(lab.bind, "127.0.0.1:1883".parse().unwrap());
+    assert_eq!(config.identity.issuers.len(), 1);
+    assert_eq!((config.journal.quota_bytes, config.journal.segment_bytes), (20 << 30, 16 << 20));
+    assert_eq!(config.journal.commit, wardline_journal::Commit::Interval(Duration::from_millis(5)));
+    assert_eq!(config.audit.payload.kept("alerts/x"), wardline_audit::PayloadKept::Full);
+    assert_eq!(config.audit.payload.kept("telemetry/x"), wardline_audit::PayloadKept::Digest);
+    assert_eq!(config.rules, Some(at("rules.toml")));
+    assert_eq!((config.limits.core.packet_bytes_max, config.limits.core.keep_alive_max), (65_536, 300));
+    assert_eq!(config.limits.connect_timeout, Duration::from_secs(3));
+    assert_eq!(config.log, Log { format: LogFormat::Json, level: Level::INFO });
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let config = Site::new().load(LEAST).unwrap();
+    assert_eq!(config.node.id, 1);
+    assert_eq!(config.http, Some("127.0.0.1:9180".parse().unwrap()));
+    assert_eq!(config.rules, None);
+    assert_eq!(config.limits.core.packet_bytes_max, 256 * 1024);
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_line_and_its_mend() {
+    let text = r#"[node]
+id = 0
+[policy]
+file = "missing.toml"
+[[listener]]
+name = "ward"
+bindd = "0.0.0.0:8883"
+transport = "tsl"
+require = ["certificate"]
+[journal]
+commit = "sometimes"
+quota = "much"
+speed = "high"
+[wards]
+"#;
+    let problems = Site::new().problems(text, &[]);
+    let lines: Vec<&str> = problems.lines().collect();
+    let expected = [
+        "wardline.toml:2: `id` in [node]: `0` is not a whole number from 1 to 65535",
+        "wardline.toml:4: `file` in [policy]: cannot read missing.toml: No such file",
+        "wardline.toml:5: `bind` is missing in [[listener]]; write bind = \"0.0.0.0:8883\"",
+        "wardline.toml:7: unknown key `bindd` in [[listener]]; did you mean `bind`?",
+        "wardline.toml:8: `transport` in [[listener]]: `tsl` is none of tcp, tls, ws, wss",
+        "wardline.toml:11: `commit` in [journal]: `sometimes` is not a commit mode",
+        "wardline.toml:12: `quota` in [journal]: `much` is not a size",
+        "wardline.toml:13: unknown key `speed` in [journal]; it has commit, quota, segment",
+        "wardline.toml:14: unknown key `wards` in the file",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{problems}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn broken_toml_is_reported_with_its_line() {
+    let problems = Site::new().problems("[node]\nid = = 1\n", &[]);
+    assert!(problems.lines().all(|line| line.starts_with("wardline.toml:2: not valid TOML: ")), "{problems}");
+}
+
+#[test]
+fn a_missing_file_is_reported_by_name() {
+    let problems =
+        Config::load(Path::new("/nowhere/wardline.toml"), std::iter::empty()).unwrap_err().to_string();
+    assert!(problems.starts_with("/nowhere/wardline.toml: cannot read the configuration: "), "{problems}");
+}
+
+#[test]
+fn the_environment_overrides_and_appends() {
+    let site = Site::new();
+    let environment = [
+        ("WARDLINE__NODE__ID", "9"),
+        ("WARDLINE__LISTENER__0__BIND", "127.0.0.1:2883"),
+        ("WARDLINE__LISTENER__1__NAME", "web"),
+        ("WARDLINE__LISTENER__1__BIND", "0.0.0.0:8443"),
+        ("WARDLINE__LISTENER__1__TRANSPORT", "wss"),
+        ("WARDLINE__LISTENER__1__CERTIFICATE", "server.pem"),
+        ("WARDLINE__LISTENER__1__KEY", "server.key"),
+        ("WARDLINE__LISTENER__1__CLIENT_CA", "ca.pem"),
+        ("WARDLINE__LISTENER__1__REQUIRE", r#"["certificate"]"#),
+        ("WARDLINE__LIMITS__MAX_PACKET", "1MiB"),
+        ("WARDLINE_SKIP_POSTGRES", "1"),
+    ];
+    let config = site.load_with(LEAST, &environment).unwrap();
+    assert_eq!(config.node.id, 9);
+    assert_eq!(config.limits.core.packet_bytes_max, 1 << 20);
+    let [lab, web] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    assert_eq!(lab.bind.port(), 2883);
+    assert_eq!((web.name.as_str(), web.transport), ("web", Transport::Wss));
+}
+
+#[test]
+fn a_wrong_variable_is_reported_by_its_name() {
+    let environment = [
+        ("WARDLINE__NODE__ID", "nine"),
+        ("WARDLINE__LISTENER__5__NAME", "far"),
+        ("WARDLINE__JURNAL__COMMIT", "off"),
+    ];
+    let problems = Site::new().problems(LEAST, &environment);
+    let expected = [
+        "WARDLINE__JURNAL__COMMIT: unknown key `jurnal` in the file; did you mean `journal`?",
+        "WARDLINE__LISTENER__5__NAME: `listener` has 1 elements, so the next is listener 1, not 5",
+        "WARDLINE__NODE__ID: `id` in [node]: `nine` is not a whole number from 1 to 65535",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
+}
+
+/// A listener with these lines, after the policy and an issuer.
+fn listener_problems(lines: &str) -> String {
+    let text = format!(
+        "[policy]\nfile = \"policy.toml\"\n[[identity.issuer]]\nissuer = \"i\"\naudience = \"a\"\njwks = \"jwks.json\"\n\
+         [[listener]]\nname = \"x\"\n{lines}\n"
+    );
+    Site::new().problems(&text, &[])
+}
+
+#[test]
+fn a_listener_fails_closed() {
+    let tls = "transport = \"tls\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let cases = [
+        ("bind = \"127.0.0.1:1\"\ntransport = \"tcp\"".to_owned(), "lets nobody in and says so nowhere"),
+        (
+            "bind = \"0.0.0.0:1\"\ntransport = \"tcp\"\nanonymous = \"service:lab\"".to_owned(),
+            "for loopback only",
+        ),
+        (
+            "bind = \"127.0.0.1:1\"\ntransport = \"tcp\"\nanonymous = \"lab\"".to_owned(),
+            "a principal is device:ID",
+        ),
+        (
+            "bind = \"127.0.0.1:1\"\ntransport = \"tcp\"\nanonymous = \"plugin:x\"".to_owned(),
+            "part of the broker",
+        ),
+        ("bind = \"0.0.0.0:1\"\ntransport = \"tcp\"\nrequire = [\"token\"]".to_owned(), "in clear"),
+        (
+            "bind = \"127.0.0.1:1\"\ntransport = \"ws\"\nrequire = [\"certificate\"]".to_owned(),
+            "needs transport tls or wss",
+        ),
+        (format!("bind = \"0.0.0.0:1\"\n{tls}require = [\"certificate\"]"), "needs `client_ca`"),
+        (
+            format!("bind = \"0.0.0.0:1\"\n{tls}require = [\"token\"]\ncrl = [\"ca.crl\"]"),
+            "`client_ca`, which is missing",
+        ),
+        (
+            format!("bind = \"0.0.0.0:1\"\n{tls}require = [\"password\"]"),
+            "neither \"certificate\" nor \"token\"",
+        ),
+        (
+            format!("bind = \"127.0.0.1:1\"\n{tls}require = [\"token\"]\nanonymous = \"service:lab\""),
+            "keep the one that is meant",
+        ),
+        (
+            "bind = \"0.0.0.0:1\"\ntransport = \"tls\"\nrequire = [\"token\"]".to_owned(),
+            "needs `certificate` and `key`",
+        ),
+        (
+            "bind = \"127.0.0.1:1\"\ntransport = \"tcp\"\nrequire = [\"token\"]\nkey = \"server.key\""
+                .to_owned(),
+            "has no use for certificate",
+        ),
+    ];
+    for (lines, expected) in cases {
+        let problems = listener_problems(&lines);
+        assert_eq!(problems.lines().count(), 1, "{lines}\n{problems}");
+        assert!(problems.contains(expected), "{problems}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
+fn a_token_needs_an_issuer() {
+    let text = LEAST.replace("anonymous = \"service:lab\"", "require = [\"token\"]");
+    let problems = Site::new().problems(&text, &[]);
+    assert!(problems.contains("wardline.toml:8: ") && problems.contains("[[identity.issuer]]"), "{problems}");
+}
+
+#[test]
+fn without_a_listener_nobody_could_connect() {
+    let problems = Site::new().problems("[policy]\nfile = \"policy.toml\"\n", &[]);
+    assert!(problems.contains("no [[listener]]"), "{problems}");
+}
+
+#[test]
+fn names_and_addresses_are_taken_once() {
+    let again = "[[listener]]\nname = \"lab\"\nbind = \"127.0.0.1:1883\"\ntransport = \"ws\"\nanonymous = \"service:lab\"\n\
+                 [http]\nbind = \"0.0.0.0:1883\"\n";
+    let problems = Site::new().problems(&format!("{LEAST}{again}"), &[]);
+    for expected in
+        ["two listeners are named `lab`", "127.0.0.1:1883 is taken by listener `lab`", "is taken by [http]"]
+    {
+        assert!(problems.contains(expected), "{problems}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
+fn a_key_set_behind_a_url_is_refused_with_the_way_out() {
+    let issuer =
+        "[[identity.issuer]]\nissuer = \"i\"\naudience = \"a\"\njwks = \"https://id.example/jwks\"\n";
+    let problems = Site::new().problems(&format!("{LEAST}{issuer}"), &[]);
+    assert!(problems.contains("does not fetch a URL; download"), "{problems}");
+}
+
+#[test]
+fn a_database_password_comes_from_a_file_and_is_never_shown() {
+    let site = Site::new();
+    fs::write(site.0.path().join("db.password"), "p@ss/word\n").unwrap();
+    let by_file =
+        "[audit]\nstore = \"postgres://wardline@db.example/wardline\"\npassword_file = \"db.password\"\n";
+    let config = site.load(&format!("{LEAST}{by_file}")).unwrap();
+    assert!(config.warnings.is_empty());
+    assert!(!format!("{config:?}").contains("p@ss"), "{config:?}");
+    let inline = "[audit]\nstore = \"postgres://wardline:hunter2@db.example/wardline\"\n";
+    let config = site.load(&format!("{LEAST}{inline}")).unwrap();
+    let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert!(warning.message.contains("password_file") && !warning.message.contains("hunter2"), "{warning}");
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+}
+
+#[test]
+fn an_unknown_store_is_refused() {
+    let problems = Site::new().problems(&format!("{LEAST}[audit]\nstore = \"mysql://db\"\n"), &[]);
+    assert!(problems.starts_with("wardline.toml:10: `store` in [audit]"), "{problems}");
+}

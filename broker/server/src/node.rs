@@ -1,0 +1,577 @@
+//! One node: the core, the plugins and the journal's memory side, together under one lock.
+//!
+//! Whoever has something for the core (a connection's task with a batch of packets, the journal's writer with its progress,
+//! the timer) takes the lock once for the batch, and leaves with everything done that follows from it: plugins have seen each
+//! publish, their alerts are in the lanes, and the tasks that have something to write are woken.
+//!
+//! Invariants
+//! - never held across I/O or an await;
+//! - time does not run backwards inside, whatever the wall clock does;
+//! - a due deadline is served before anything that came later, so that reading the journal again tells the same story.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use wardline_acl::Grants;
+use wardline_core::{
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Ended, Event, Gate, Limits, START, Transmit,
+};
+use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Record};
+use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
+use wardline_wire::{ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
+
+use crate::{clock, host::Host, metrics::Metrics};
+
+/// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
+const PLUGIN_ROUNDS_MAX: usize = 64;
+
+/// One node. Shared by all tasks.
+#[derive(Debug)]
+pub struct Node {
+    id: u16,
+    inner: Mutex<Inner>,
+    metrics: Arc<Metrics>,
+    /// Woken when the earliest deadline may have moved.
+    deadline: Notify,
+    /// The text of the failure after which nothing more is acknowledged.
+    failure: watch::Sender<Option<String>>,
+    stopping: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker<Journal>,
+    host: Host,
+    last: Timestamp,
+    /// By connection slot: the task to wake.
+    waiters: Vec<Option<Arc<Notify>>>,
+    /// How many entries there were after each batch, and when it was received: for the time until it is durable.
+    unsynced: VecDeque<(u64, Timestamp)>,
+    events: Vec<Event>,
+    woken: Vec<ConnectionId>,
+    outputs: Vec<(usize, Output)>,
+    principals: Vec<Arc<str>>,
+    scheduled: Option<Timestamp>,
+}
+
+/// By topic: what the plugins said while the journal was read, and which of them, and the journal did not repeat.
+type Unsaid = BTreeMap<String, (usize, Output)>;
+
+/// The policy's answer for one connection, then the plugins'.
+struct Permission<'a> {
+    grants: &'a Grants,
+    host: &'a Host,
+}
+
+impl Gate for Permission<'_> {
+    fn publish(&mut self, _client: &Arc<str>, publish: &Publish) -> Result<(), Denial> {
+        let decision = self.grants.publish(&publish.topic);
+        if !decision.allowed() {
+            return Err(Denial { reason: decision.reason(), text: decision.to_string() });
+        }
+        self.host.admit(&publish.topic, &publish.payload, self.grants.principal().as_str()).map_err(
+            |refusal| Denial {
+                reason: ReasonCode::from_u8(refusal.code).unwrap_or(ReasonCode::ImplementationSpecificError),
+                text: refusal.reason,
+            },
+        )
+    }
+
+    fn subscribe(&mut self, _client: &Arc<str>, filter: &str) -> Result<(), Denial> {
+        let decision = self.grants.subscribe(filter);
+        if decision.allowed() {
+            return Ok(());
+        }
+        Err(Denial { reason: decision.reason(), text: decision.to_string() })
+    }
+}
+
+impl Node {
+    /// A node that begins where `journal` ends, with `host`'s plugins.
+    ///
+    /// # Errors
+    /// A journal that cannot be read to its end, in words for an engineer.
+    pub fn recover(
+        id: u16,
+        limits: Limits,
+        journal: Journal,
+        host: Host,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, RecoverError> {
+        let mut reader = journal.reader(Offset(0));
+        let principals = host.names().map(|name| Arc::from(format!("plugin:{name}"))).collect();
+        let mut inner = Inner {
+            broker: Broker::new(id, limits, journal),
+            host,
+            last: Timestamp::MIN,
+            waiters: Vec::new(),
+            unsynced: VecDeque::new(),
+            events: Vec::new(),
+            woken: Vec::new(),
+            outputs: Vec::new(),
+            principals,
+            scheduled: None,
+        };
+        // What the plugins say again while the journal is read stands in it already, save what a crash cut off at its end,
+        // and what other rules than before make them say. The last word on a topic is what counts.
+        let mut unsaid = BTreeMap::new();
+        while let Some(entry) = reader.next().map_err(RecoverError::Read)? {
+            inner.recover_entry(id, &entry, &mut unsaid)?;
+        }
+        let now = inner.advance(clock::now());
+        inner.broker.recovered(now);
+        inner.host.tick(now, &mut inner.outputs);
+        for (plugin, output) in unsaid.into_values() {
+            inner.publish_output(plugin, output, now);
+        }
+        inner.settle(id, now);
+        let (failure, _) = watch::channel(None);
+        Ok(Self {
+            id,
+            inner: Mutex::new(inner),
+            metrics,
+            deadline: Notify::new(),
+            failure,
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// This node's number.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// Its measurements.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Lets in a client that is known. `waker` is notified whenever there is something to transmit.
+    ///
+    /// # Errors
+    /// The CONNACK to send before closing.
+    pub fn connect(
+        &self,
+        request: ConnectRequest,
+        grants: &Grants,
+        waker: &Arc<Notify>,
+        read_at: Timestamp,
+    ) -> Result<ConnectionId, Box<ConnAck>> {
+        self.with(read_at, |inner, now| {
+            let mut gate = Permission { grants, host: &inner.host };
+            let id = inner.broker.connect(request, &mut gate, now)?;
+            if inner.waiters.len() <= id.slot() {
+                inner.waiters.resize(id.slot() + 1, None);
+            }
+            inner.waiters[id.slot()] = Some(Arc::clone(waker));
+            Ok(id)
+        })
+    }
+
+    /// Records that somebody was not let in, and gives the CONNACK that says so.
+    pub fn refuse(&self, origin: Origin<'_>, reason: ReasonCode, text: &str) -> Box<ConnAck> {
+        self.with(clock::now(), |inner, now| inner.broker.refuse(origin, reason, text, now))
+    }
+
+    /// Records a client that was turned away before its CONNECT.
+    pub fn refused_early(&self, peer: &str, listener: &str, text: &str) {
+        self.metrics.refused.inc();
+        self.with(clock::now(), |inner, now| inner.broker.refused_early(peer, listener, text, now));
+    }
+
+    /// What a connected client may do has changed: subscriptions it may not have any more end.
+    pub fn regrant(&self, id: ConnectionId, grants: &Grants) {
+        self.with(clock::now(), |inner, now| {
+            let mut gate = Permission { grants, host: &inner.host };
+            inner.broker.regrant(id, withheld(grants), &mut gate, now);
+        });
+    }
+
+    /// Takes a batch of packets that was read at `read_at`.
+    pub fn receive(
+        &self,
+        id: ConnectionId,
+        packets: impl Iterator<Item = Packet>,
+        grants: &Grants,
+        read_at: Timestamp,
+    ) {
+        self.with(read_at, |inner, now| {
+            for packet in packets {
+                let mut gate = Permission { grants, host: &inner.host };
+                inner.broker.receive(id, packet, &mut gate, now);
+                // Before the next packet, which may answer what this one raised.
+                inner.settle(self.id, now);
+                // A pager need not wait until the whole batch is done.
+                inner.wake();
+            }
+        });
+    }
+
+    /// A packet that cannot be read ends its connection.
+    pub fn malformed(&self, id: ConnectionId, reason: ReasonCode, text: &str) {
+        self.with(clock::now(), |inner, now| inner.broker.malformed(id, reason, text, now));
+    }
+
+    /// Ends a connection for a reason that MQTT 5 clients are told.
+    pub fn disconnect(&self, id: ConnectionId, reason: ReasonCode, text: &str) {
+        self.with(clock::now(), |inner, _| inner.broker.disconnect_with(id, reason, text));
+    }
+
+    /// Appends to `out` what the client may be sent now; see [`Broker::transmit`]. `alerts` takes the times at which
+    /// what led to the alerts among it was received.
+    pub fn transmit(
+        &self,
+        id: ConnectionId,
+        out: &mut BytesMut,
+        budget: usize,
+        alerts: &mut Vec<Timestamp>,
+    ) -> Transmit {
+        let mut inner = self.inner.lock();
+        let now = inner.advance(clock::now());
+        let transmit = inner.broker.transmit(id, out, budget, now);
+        inner.broker.take_alerts_sent(alerts);
+        transmit
+    }
+
+    /// The last call about a connection.
+    pub fn end(&self, id: ConnectionId, ended: Ended) {
+        self.with(clock::now(), |inner, now| {
+            if let Some(waiter) = inner.waiters.get_mut(id.slot()) {
+                *waiter = None;
+            }
+            inner.broker.end(id, ended, now);
+        });
+    }
+
+    /// The journal's first `entries` entries since it was opened are durable.
+    pub fn durable(&self, entries: u64) {
+        self.with(clock::now(), |inner, now| {
+            while let Some(&(after, received_at)) = inner.unsynced.front() {
+                if after > entries {
+                    break;
+                }
+                inner.unsynced.pop_front();
+                self.metrics.received_to_durable.observe(seconds(now, received_at));
+            }
+            inner.broker.durable(entries);
+        });
+    }
+
+    /// The journal has failed: nothing more is acknowledged, and the process is to end.
+    pub fn fail(&self, text: &str) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| text.to_owned());
+            first
+        });
+    }
+
+    /// Tells of [`Node::fail`].
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// Publishes for the node itself, recorded and routed like any other publish.
+    pub fn publish(&self, topic: &str, payload: Vec<u8>, retain: bool) {
+        let publish = own_publish(topic, payload, retain, QoS::AtLeastOnce);
+        self.with(clock::now(), |inner, now| {
+            inner.broker.publish(Arc::from(OWN_PRINCIPAL), &publish, now);
+        });
+    }
+
+    /// Publishes the node's counters: retained, not recorded.
+    pub fn publish_unrecorded(&self, values: impl IntoIterator<Item = (String, String)>) {
+        self.with(clock::now(), |inner, now| {
+            for (topic, value) in values {
+                let publish = own_publish(&topic, value.into_bytes(), true, QoS::AtMostOnce);
+                inner.broker.publish_unrecorded(Arc::from(OWN_PRINCIPAL), publish, now);
+            }
+        });
+    }
+
+    /// Puts the plugins under new rules; what they know stays.
+    ///
+    /// # Errors
+    /// A plugin that cannot take over what it knew; then nothing has changed.
+    pub fn replace_plugins(&self, plugins: Vec<Box<dyn Plugin>>) -> Result<(), NotASnapshot> {
+        self.with(clock::now(), |inner, _| inner.host.replace(plugins))
+    }
+
+    /// Records that the configuration was read anew.
+    pub fn reloaded(&self, detail: &str, reason: &str) {
+        self.with(clock::now(), |inner, now| inner.broker.reloaded(detail, reason, now));
+    }
+
+    /// What the core has counted.
+    pub fn counters(&self) -> Counters {
+        self.inner.lock().broker.counters()
+    }
+
+    /// The offset that the next record will get.
+    pub fn next_offset(&self) -> Offset {
+        self.inner.lock().broker.log().next_offset()
+    }
+
+    /// Whether reading from clients is to pause until the disk has caught up.
+    pub fn is_congested(&self) -> bool {
+        self.inner.lock().broker.log().is_congested()
+    }
+
+    /// Serves deadlines until the node stops. Run once, as a task.
+    pub async fn run_timers(&self) {
+        loop {
+            let next = self.with(clock::now(), |inner, _| {
+                inner.scheduled = inner.next_deadline();
+                inner.scheduled
+            });
+            let moved = self.deadline.notified();
+            match next {
+                None => moved.await,
+                Some(at) => {
+                    let wait =
+                        std::time::Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = moved => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells every client that the server stops, and lets nobody else in.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.with(clock::now(), |inner, _| {
+            for id in inner.broker.connection_ids() {
+                inner.broker.disconnect_with(id, ReasonCode::ServerShuttingDown, "server shutting down");
+            }
+        });
+    }
+
+    /// Whether the node is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Does one thing to the core and all that follows from it.
+    fn with<R>(&self, at: Timestamp, act: impl FnOnce(&mut Inner, Timestamp) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let now = inner.advance(at);
+        inner.serve_deadlines(self.id, now);
+        let before = inner.broker.log().entries();
+        let result = act(&mut inner, now);
+        inner.settle(self.id, now);
+        let after = inner.broker.log().entries();
+        if after > before {
+            inner.unsynced.push_back((after, now));
+        }
+        inner.wake();
+        // The timer's task sleeps until the deadline it last saw; an earlier one has to wake it.
+        let next = inner.next_deadline();
+        let sooner = next.is_some_and(|next| inner.scheduled.is_none_or(|scheduled| next < scheduled));
+        if sooner {
+            inner.scheduled = next;
+        }
+        drop(inner);
+        if sooner {
+            self.deadline.notify_one();
+        }
+        result
+    }
+}
+
+impl Inner {
+    fn advance(&mut self, at: Timestamp) -> Timestamp {
+        self.last = self.last.max(at);
+        self.last
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        [self.host.next_deadline(), self.broker.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Serves what is due up to `now`, each deadline at its own time.
+    fn serve_deadlines(&mut self, node: u16, now: Timestamp) {
+        while let Some(due) = self.host.next_deadline().filter(|due| *due <= now) {
+            self.host.tick(due, &mut self.outputs);
+            self.settle(node, now);
+        }
+        if self.broker.next_deadline().is_some_and(|due| due <= now) {
+            self.broker.tick(now);
+            self.settle(node, now);
+        }
+    }
+
+    /// Publishes what the plugins said, shows them what happened, and so on until nothing follows.
+    fn settle(&mut self, node: u16, now: Timestamp) {
+        for _ in 0..PLUGIN_ROUNDS_MAX {
+            for (plugin, output) in std::mem::take(&mut self.outputs) {
+                self.publish_output(plugin, output, now);
+            }
+            let mut events = std::mem::take(&mut self.events);
+            self.broker.take_events(&mut events);
+            if events.is_empty() {
+                self.events = events;
+                return;
+            }
+            for event in events.drain(..) {
+                self.show(node, &event, now);
+            }
+            self.events = events;
+        }
+        tracing::error!(
+            "plugins kept answering each other for {PLUGIN_ROUNDS_MAX} rounds; the rest was cut off"
+        );
+        self.outputs.clear();
+    }
+
+    fn publish_output(&mut self, plugin: usize, output: Output, now: Timestamp) {
+        let Some(principal) = self.principals.get(plugin).map(Arc::clone) else { return };
+        self.broker.publish(principal, &to_publish(output), now);
+    }
+
+    /// Shows one event to the plugins.
+    fn show(&mut self, node: u16, event: &Event, now: Timestamp) {
+        match event {
+            Event::Published(stored) => {
+                let Some(offset) = stored.offset else { return };
+                let message = Message {
+                    node,
+                    offset: offset.0,
+                    topic: &stored.publish.topic,
+                    payload: &stored.publish.payload,
+                    principal: &stored.principal,
+                };
+                self.host.message(&message, now, &mut self.outputs);
+            }
+            Event::Receipt { topic, alert, step, principal } => {
+                let step = match step {
+                    DeliveryStep::Sent => ReceiptStep::Sent,
+                    DeliveryStep::Confirmed => ReceiptStep::Confirmed,
+                    DeliveryStep::Unreachable => ReceiptStep::Unreachable,
+                };
+                self.host.receipt(&Receipt { topic, alert, step, principal }, now, &mut self.outputs);
+            }
+        }
+    }
+
+    fn recover_entry(
+        &mut self,
+        node: u16,
+        entry: &Entry<'_>,
+        unsaid: &mut Unsaid,
+    ) -> Result<(), RecoverError> {
+        let at = match entry {
+            Entry::Record(_, Record::Publish(publish)) => publish.received_at,
+            Entry::Record(_, Record::Access(access)) => access.at,
+            Entry::Record(_, Record::Delivery(delivery)) => delivery.at,
+            Entry::Mark(_) => self.last,
+        };
+        let now = self.advance(at);
+        if matches!(entry, Entry::Record(_, Record::Access(access)) if access.detail == START) {
+            // What fell due while the node was away is made up for once, not once for every time it was missed.
+            self.host.tick(now, &mut self.outputs);
+        }
+        while let Some(due) = self.host.next_deadline().filter(|due| *due <= now) {
+            self.host.tick(due, &mut self.outputs);
+            self.leave_unsaid(unsaid);
+        }
+        if let Entry::Record(_, Record::Publish(publish)) = entry
+            && publish.origin.principal.starts_with("plugin:")
+        {
+            unsaid.remove(publish.topic);
+        }
+        self.broker.recover(entry).map_err(RecoverError::Core)?;
+        let mut events = std::mem::take(&mut self.events);
+        self.broker.take_events(&mut events);
+        for event in events.drain(..) {
+            self.show(node, &event, now);
+        }
+        self.events = events;
+        self.leave_unsaid(unsaid);
+        Ok(())
+    }
+
+    fn leave_unsaid(&mut self, unsaid: &mut Unsaid) {
+        for (plugin, output) in self.outputs.drain(..) {
+            unsaid.insert(output.topic.clone(), (plugin, output));
+        }
+    }
+
+    fn wake(&mut self) {
+        let mut woken = std::mem::take(&mut self.woken);
+        self.broker.take_woken(&mut woken);
+        for id in woken.drain(..) {
+            if let Some(Some(waiter)) = self.waiters.get(id.slot()) {
+                waiter.notify_one();
+            }
+        }
+        self.woken = woken;
+    }
+}
+
+/// The principal of what the node itself publishes.
+pub const OWN_PRINCIPAL: &str = "service:wardline";
+
+/// What a client is never sent.
+pub fn withheld(grants: &Grants) -> Arc<[Box<str>]> {
+    grants.withheld().map(Box::from).collect()
+}
+
+fn own_publish(topic: &str, payload: Vec<u8>, retain: bool, qos: QoS) -> Publish {
+    Publish {
+        qos,
+        retain,
+        topic: ByteString::from(topic),
+        payload: Bytes::from(payload),
+        ..Publish::default()
+    }
+}
+
+fn to_publish(output: Output) -> Publish {
+    let qos = match output.qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    };
+    Publish {
+        qos,
+        retain: output.retain,
+        topic: ByteString::from(output.topic),
+        payload: Bytes::from(output.payload),
+        properties: PublishProperties {
+            content_type: output.content_type.map(ByteString::from_static),
+            response_topic: output.response_topic.map(ByteString::from),
+            correlation_data: output.correlation.map(Bytes::from),
+            ..PublishProperties::default()
+        },
+        ..Publish::default()
+    }
+}
+
+/// Seconds from `earlier` to `later`, never negative.
+pub(crate) fn seconds(later: Timestamp, earlier: Timestamp) -> f64 {
+    later.duration_since(earlier).as_secs_f64().max(0.0)
+}
+
+/// Why a node cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// An entry could not be read.
+    #[error("cannot read the journal to its end: {0}")]
+    Read(#[source] wardline_journal::ReadError),
+    /// The core does not understand a record.
+    #[error("{0}")]
+    Core(#[source] wardline_core::RecoverError),
+}
