@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: the real `wardline` binary on a site of its own, real clients, real databases.
+//!
+//! Not a simulator: time is the machine's, sockets are sockets, and a crash is `kill -9`. What can be decided without all
+//! that is tested in the crate that decides it.
+//!
+//! Invariants
+//! - a test owns its directory, its ports and its processes, and leaves none of them behind;
+//! - nothing waits for a length of time: everything waits for an event, at most [`DEADLINE`];
+//! - whatever fails shows the broker's own log.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`Site`] | certificates, tokens, policy, rules and configuration in a temporary directory |
+//! | [`Broker`] | a running `wardline serve` |
+//! | [`Process`] | any child whose lines are waited for: `mosquitto_sub`, a Python script |
+//! | [`RawClient`] | bytes and single packets over TCP, for what no client library would send |
+//! | [`rumqtt`] | rumqttc, MQTT 3.1.1 and 5, with and without TLS |
+//! | [`record`] | what the audit tables hold |
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test's tools assert")]
+
+mod binary;
+mod broker;
+mod process;
+mod raw;
+pub mod record;
+pub mod rumqtt;
+mod site;
+
+use std::time::Duration;
+
+pub use binary::{wardline, workspace};
+pub use broker::{Broker, Exit};
+pub use process::Process;
+pub use raw::{RawClient, connect};
+pub use site::{Credentials, Site};
+
+/// The longest that anything is waited for. Generous, because a test machine may be busy; nothing waits it out unless
+/// it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(30);

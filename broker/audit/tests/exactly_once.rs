@@ -6,9 +6,9 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use support::postgres::Postgres;
 use support::{Intruder, NODE, Node, load};
 use wardline_audit::{Expectations, PayloadKept, PayloadPolicy, ProjectorError, Store, StoreError, verify};
+use wardline_test_postgres::Postgres;
 
 /// Projects, kills at a different instant each time, starts again, while records keep coming.
 async fn survives_kills(node: &Node, store: &Store, seed: u64) {
@@ -38,14 +38,14 @@ async fn projector_killed_at_any_instant_sqlite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn projector_killed_at_any_instant_postgres() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start_unless_skipped() else { return };
     let node = Node::new();
     survives_kills(&node, &Store::parse(&server.url()).unwrap(), 18).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_crashing_in_the_middle_of_the_load() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(mut server) = Postgres::start_unless_skipped() else { return };
     let node = Node::new();
     let store = Store::parse(&server.url()).unwrap();
     let mut projection = node.project(&store);
@@ -54,12 +54,12 @@ async fn postgres_crashing_in_the_middle_of_the_load() {
         load(&node, written, written + 12_000);
         written += 12_000;
         projection.reach(written - 11_000 + round * 1_500).await;
-        server.crash();
+        server.stop_immediate();
         load(&node, written, written + 500);
         written += 500;
         let failing = projection.progress.wait_for(|progress| progress.last_error.is_some());
         tokio::time::timeout(support::PATIENCE, failing).await.unwrap().unwrap();
-        server.launch();
+        server.start_again();
     }
     projection.reach(written).await;
     assert_eq!(projection.progress.borrow().last_error, None);

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-use support::postgres::Postgres;
 use support::{Node, at, load, nth};
 use wardline_audit::{Filter, Query, QueryError, Relation, Store, to_json};
 use wardline_journal::{Delivery, DeliveryStep, Offset, Origin, Outcome, Publish, Record};
+use wardline_test_postgres::Postgres;
 use wardline_wire::topic;
 
 async fn read(store: &Store, relation: Relation, filter: &Filter) -> Vec<Value> {
@@ -22,7 +22,7 @@ async fn read(store: &Store, relation: Relation, filter: &Filter) -> Vec<Value> 
 /// Both stores, or one where the environment has no PostgreSQL. The server lives as long as the first value.
 async fn stores(node: &Node) -> (Option<Postgres>, Vec<Store>) {
     let mut stores = vec![node.sqlite()];
-    let server = Postgres::start();
+    let server = Postgres::start_unless_skipped();
     stores.extend(server.as_ref().map(|server| Store::parse(&server.url()).unwrap()));
     for store in &stores {
         node.project_all(store).await;

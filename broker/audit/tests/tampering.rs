@@ -3,13 +3,13 @@
 
 mod support;
 
-use support::postgres::Postgres;
 use support::{Intruder, NODE, Node, load};
 use wardline_audit::{
     Expectations, Finding, Proof, Report, SignedCheckpoint, SigningKey, Store, Table, nodes, prove,
     stored_keys, verify,
 };
 use wardline_journal::Offset;
+use wardline_test_postgres::Postgres;
 
 /// A record of 100 rows in 5 batches, verified clean.
 async fn written(node: &Node, store: &Store) {
@@ -299,7 +299,7 @@ async fn triggers_stand_in_the_way_of_changes() {
 
 #[tokio::test]
 async fn postgres_tampering_is_found_and_roles_stand_in_its_way() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start_unless_skipped() else { return };
     let node = Node::new();
     let store = Store::open(&server.url()).await.unwrap();
     let mut owner = Intruder::postgres(&server.url()).await;

@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, sync::Arc};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use jiff::Timestamp;
-use wardline_wire::{Packet, Version, Will, encode, fit};
+use wardline_wire::{Packet, ReasonCode, Version, Will, encode, fit};
 
 use crate::session::SessionId;
 
@@ -69,25 +69,28 @@ impl Connection {
         }
     }
 
-    /// The topic behind an alias, which is defined first if the publish names both. `None`: invalid.
+    /// The topic behind an alias, which is defined first if the publish names both.
+    ///
+    /// # Errors
+    /// The reason to disconnect with [3.3.2.3.4].
     pub(crate) fn resolve_alias(
         &mut self,
         alias: NonZeroU16,
         topic: &ByteString,
         maximum: u16,
-    ) -> Option<ByteString> {
-        let index = usize::from(alias.get()) - 1;
-        if index >= usize::from(maximum) {
-            return None;
+    ) -> Result<ByteString, ReasonCode> {
+        if alias.get() > maximum {
+            return Err(ReasonCode::TopicAliasInvalid);
         }
+        let index = usize::from(alias.get()) - 1;
         if topic.is_empty() {
-            return self.aliases.get(index)?.clone();
+            return self.aliases.get(index).cloned().flatten().ok_or(ReasonCode::ProtocolError);
         }
         if self.aliases.len() <= index {
             self.aliases.resize(index + 1, None);
         }
         // A copy: the alias outlives the read buffer that the topic is a slice of.
         self.aliases[index] = Some(ByteString::from(String::from(&**topic)));
-        Some(topic.clone())
+        Ok(topic.clone())
     }
 }

@@ -64,14 +64,8 @@ impl<L: Log> Broker<L> {
         let Some(connection) = self.connection_mut(id) else { return };
         if let Some(alias) = publish.properties.topic_alias.take() {
             match connection.resolve_alias(alias, &publish.topic, alias_maximum) {
-                Some(topic) => publish.topic = topic,
-                None => {
-                    return self.disconnect_with(
-                        id,
-                        ReasonCode::TopicAliasInvalid,
-                        "topic alias is not defined",
-                    );
-                }
+                Ok(topic) => publish.topic = topic,
+                Err(reason) => return self.disconnect_with(id, reason, "topic alias is not defined"),
             }
         }
         let packet_id = publish.packet_id;

@@ -377,16 +377,15 @@ fn receive_maximum_and_undefined_alias_end_the_connection_with_their_reason() {
             && matches!(&heard[..], [Packet::Disconnect(d)] if d.reason == ReasonCode::ReceiveMaximumExceeded)
     );
 
-    for (alias, topic) in [(1, ""), (2, "t")] {
+    for (alias, topic, reason) in
+        [(1, "", ReasonCode::ProtocolError), (2, "t", ReasonCode::TopicAliasInvalid)]
+    {
         let mut ward = Ward::with_limits(limits());
         let (device, _) = ward.connect(connect("device"));
         let mut publish = publish(topic, "x", 0, 0);
         publish.properties.topic_alias = std::num::NonZeroU16::new(alias);
         let heard = ward.ask(device, Packet::Publish(publish));
-        assert!(
-            matches!(&heard[..], [Packet::Disconnect(d)] if d.reason == ReasonCode::TopicAliasInvalid),
-            "{alias}"
-        );
+        assert!(matches!(&heard[..], [Packet::Disconnect(d)] if d.reason == reason), "{alias}");
     }
 }
 

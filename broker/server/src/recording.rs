@@ -95,7 +95,7 @@ pub struct Recording<R = BufReader<File>> {
 }
 
 impl Recording {
-    /// Opens a file. With no `map`, columns named after a signal are read (`HR`, `SpO2` and `NBP_SYS` are understood); with
+    /// Opens a file. With no `map`, columns named after a signal are read (`HR`, `HR_ecg`, `SpO2` and `NBP_SYS` are understood); with
     /// one, exactly the columns it names.
     pub fn open(path: impl AsRef<Path>, map: &[Mapping]) -> Result<Self, RecordingError> {
         let path = path.as_ref();
@@ -261,7 +261,9 @@ fn assign_columns(header: &csv::StringRecord, map: &[Mapping]) -> Result<Columns
 
 fn signal_of(column: &str, map: &[Mapping]) -> Option<&'static Signal> {
     if map.is_empty() {
-        return Signal::named(&column.to_ascii_lowercase().replace('_', "-"));
+        // `HR_ecg` is the heart rate, and says where it was taken from.
+        let name = column.to_ascii_lowercase().replace('_', "-");
+        return Signal::named(name.strip_suffix("-ecg").unwrap_or(&name));
     }
     map.iter().find(|mapping| mapping.column == column).map(|mapping| mapping.signal)
 }
@@ -351,7 +353,7 @@ mod tests {
         let cases: [(&str, &[&str], &str); 5] = [
             ("", &[], "the first column is ''"),
             ("time,hr\n", &[], "the first column is 'time'"),
-            ("t_s,HR_ecg\n", &[], "no column is named after a signal (HR_ecg)"),
+            ("t_s,HRV\n", &[], "no column is named after a signal (HRV)"),
             ("t_s,HR\n", &["Puls=pulse"], "no column 'Puls' to map; the columns are HR"),
             ("t_s,HR,hr\n", &[], "columns 'HR' and 'hr' are both hr"),
         ];

@@ -1,8 +1,6 @@
 //! What the tests of this crate share: a journal with a story in it, and both kinds of store.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub(crate) mod postgres;
-
 use std::path::Path;
 use std::time::Duration;
 

@@ -418,12 +418,10 @@ async fn export(args: ExportArgs) -> Outcome {
     Ok(())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn usage(error: impl ToString) -> Failure {
     Failure::usage(error.to_string())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn failed(error: impl ToString) -> Failure {
     Failure::failed(error.to_string())
 }

@@ -79,12 +79,15 @@ async fn demonstrate(args: Args) -> Outcome {
     let mut answers = 0;
     let mut faults = Vec::new();
     let mut sent = BTreeMap::new();
+    let mut cut_short = false;
     match Stage::enter(&site, &broker).await {
         Err(error) => faults.push(error.to_string()),
         Ok(mut stage) => {
             invite(&voice, &site, &token, &broker, &running);
-            faults
-                .extend(play(&voice, &mut stage, &mut story, &mut answers, &running, &mut stop).await.err());
+            match play(&voice, &mut stage, &mut story, &mut answers, &running, &mut stop).await {
+                Ok(ending) => cut_short = ending == Ending::CutShort,
+                Err(fault) => faults.push(fault),
+            }
             voice.say(Tone::Plain, "stopping: the monitors wait for their last acknowledgements");
             sent = count(stage.leave().await, &mut faults);
         }
@@ -93,9 +96,22 @@ async fn demonstrate(args: Args) -> Outcome {
     if let Err(unfinished) = running.stop().await {
         faults.push(unfinished);
     }
-    faults.extend(story.missing().into_iter().map(str::to_owned));
+    // What somebody did not want to wait for is no fault of the broker's.
+    if !cut_short {
+        faults.extend(story.missing().into_iter().map(str::to_owned));
+    }
     faults.extend(prove(&voice, &store, &data, node, since, &sent).await);
-    conclude(&voice, &args.dir, &faults)
+    let finished = story.missing().is_empty();
+    conclude(&voice, &args.dir, &faults, finished)
+}
+
+/// How the play ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// After all that was to come had had its time.
+    Played,
+    /// Earlier, because somebody wanted it.
+    CutShort,
 }
 
 /// Plays the story, then lets the ward go on, until it is time to stop.
@@ -109,14 +125,16 @@ async fn play(
     answers: &mut u64,
     running: &Running,
     stop: &mut Stop,
-) -> Result<(), String> {
+) -> Result<Ending, String> {
     let began = Instant::now();
     let mut over = false;
     loop {
         let late = began + LENGTH;
         let due = story.due().map_or(late, |due| began + due);
         tokio::select! {
-            () = stop.wait() => return Ok(()),
+            () = stop.wait() => {
+                return Ok(if Instant::now() < late { Ending::CutShort } else { Ending::Played });
+            }
             failure = running.failed() => return Err(format!("the broker gave up: {failure}")),
             page = stage.page() => {
                 let (holder, page) = page.map_err(|error| error.to_string())?;
@@ -147,7 +165,7 @@ async fn play(
                 None => {}
             },
             // Whatever is still to come will not: the verdict says what.
-            () = sleep_until(late), if !over && story.due().is_none() => return Ok(()),
+            () = sleep_until(late), if !over && story.due().is_none() => return Ok(Ending::Played),
         }
     }
 }
@@ -280,7 +298,11 @@ async fn prove(
     verdict.faults
 }
 
-fn conclude(voice: &Voice, dir: &Path, faults: &[String]) -> Outcome {
+fn conclude(voice: &Voice, dir: &Path, faults: &[String], finished: bool) -> Outcome {
+    if faults.is_empty() && !finished {
+        voice.say(Tone::Good, "stopped before the story was over; the record of what happened is proved");
+        return Ok(());
+    }
     if faults.is_empty() {
         voice.say(Tone::Good, "done: everything happened as told, and the record of it is proved");
         return Ok(());

@@ -3,15 +3,13 @@
 //! The plugins are the broker's own. Every pager is within reach and confirms at once; nobody ever answers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use wardline_plugin_api::alert::Alert;
-use wardline_plugin_api::signal::Signal;
 use wardline_plugin_api::{Message, Output, Phase, Priority, Receipt, ReceiptStep, State, number};
 
 use super::{Failure, Outcome};
@@ -21,9 +19,6 @@ use crate::rules;
 
 /// Alert ids begin with the node's id; a replay has no node, and calls itself the first.
 const NODE: u16 = 1;
-
-/// Bytes of the first line in which column names are looked for.
-const HEADER_MAX: u64 = 64 * 1024;
 
 /// Who publishes the recorded readings.
 const DEVICE: &str = "replay";
@@ -71,14 +66,12 @@ impl FromStr for Place {
 }
 
 /// Runs the command.
-#[expect(clippy::needless_pass_by_value, reason = "every command takes its arguments the same way")]
 pub fn run(args: Args) -> Outcome {
     let rules = rules::load(&args.rules).map_err(|error| Failure::usage(error.to_string()))?;
-    let recording =
-        Recording::open(&args.csv, &mappings(&args.csv, &args.map)).map_err(|error| match error {
-            RecordingError::Line { .. } if !args.map.is_empty() => Failure::usage(error.to_string()),
-            error => Failure::failed(error.to_string()),
-        })?;
+    let recording = Recording::open(&args.csv, &args.map).map_err(|error| match error {
+        RecordingError::Line { .. } if !args.map.is_empty() => Failure::usage(error.to_string()),
+        error => Failure::failed(error.to_string()),
+    })?;
     let mut stderr = io::stderr().lock();
     for column in recording.ignored_columns() {
         // Nobody is left to tell if standard error is closed.
@@ -98,25 +91,6 @@ pub fn run(args: Args) -> Outcome {
     }
     let _ = write!(stderr, "{}", replay.summary);
     Ok(())
-}
-
-/// What was asked for, and for the other columns what their names say: `NBP_SYS`, `HR_ecg`.
-fn mappings(csv: &Path, asked: &[Mapping]) -> Vec<Mapping> {
-    let mut map = asked.to_vec();
-    // A file that cannot be read here is explained by the recording.
-    let mut header = String::new();
-    let read = File::open(csv).and_then(|file| BufReader::new(file.take(HEADER_MAX)).read_line(&mut header));
-    if read.is_err() {
-        return map;
-    }
-    for column in header.split(',').skip(1).map(str::trim) {
-        let name = column.to_ascii_lowercase().replace('_', "-");
-        let Some(signal) = Signal::named(name.strip_suffix("-ecg").unwrap_or(&name)) else { continue };
-        if map.iter().all(|mapping| mapping.column != column && mapping.signal != signal) {
-            map.push(Mapping { column: column.to_owned(), signal });
-        }
-    }
-    map
 }
 
 /// Why it ended before the recording did.

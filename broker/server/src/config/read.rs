@@ -17,8 +17,7 @@ use crate::tls::TlsFiles;
 
 /// Health and metrics unless configured.
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
-/// Clients connected at a time unless configured; below the descriptors that a service gets by default, 1,024 soft,
-/// raised to the hard limit at start.
+/// Clients connected at a time unless configured. Each takes a file descriptor: the process's limit must allow for them.
 const CONNECTIONS_DEFAULT: usize = 10_000;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Unless configured; a slow TLS handshake on a busy ward takes a second.

@@ -1,23 +1,28 @@
-//! How fast rows go in and are verified. A measurement, not a test:
-//! `cargo test --release -p wardline-audit --test rate -- --ignored --nocapture`
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test asserts by panicking")]
+//! How fast rows go in and are verified: `cargo bench -p wardline-audit`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark asserts by panicking"
+)]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::time::Instant;
 
-use support::postgres::Postgres;
 use support::{Node, load};
 use wardline_audit::Store;
+use wardline_test_postgres::Postgres;
 
 const ROWS: u64 = 200_000;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn rows_per_second() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     let node = Node::new();
     load(&node, 0, ROWS);
-    let server = Postgres::start();
+    let server = Postgres::start_unless_skipped();
     let postgres = server.as_ref().map(|server| Store::parse(&server.url()).unwrap());
     for store in [Some(node.sqlite()), postgres].into_iter().flatten() {
         let begun = Instant::now();
