@@ -93,6 +93,14 @@ impl Broker {
         self.process.wait_for(what, wanted)
     }
 
+    /// Resident memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux has this line");
+        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kibibytes.expect("a number of KiB") * 1_024
+    }
+
     /// All it has said.
     pub fn said(&self) -> String {
         self.process.said()

@@ -59,6 +59,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything so far.
     pub fn said(&self) -> String {
         self.output.lock().lines.join("\n")

@@ -15,8 +15,8 @@ use crate::{Credentials, DEADLINE};
 const CAPACITY: usize = 100;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// TLS that trusts `ca` and shows `credentials`, if any.
-pub fn tls(ca: &Path, credentials: Option<&Credentials>) -> Transport {
+/// The client's side of TLS: trusts `ca`, and shows `credentials`.
+pub fn client_config(ca: &Path, credentials: Option<&Credentials>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).expect("a CA certificate")).expect("a usable CA certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -24,7 +24,7 @@ pub fn tls(ca: &Path, credentials: Option<&Credentials>) -> Transport {
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
         .with_root_certificates(roots);
-    let config = match credentials {
+    Arc::new(match credentials {
         None => builder.with_no_client_auth(),
         Some(files) => {
             let chain = CertificateDer::pem_file_iter(&files.certificate).expect("a readable certificate");
@@ -32,8 +32,12 @@ pub fn tls(ca: &Path, credentials: Option<&Credentials>) -> Transport {
             let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key in PEM");
             builder.with_client_auth_cert(chain, key).expect("a key of the certificate")
         }
-    };
-    Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config)))
+    })
+}
+
+/// TLS that trusts `ca` and shows `credentials`, if any.
+pub fn tls(ca: &Path, credentials: Option<&Credentials>) -> Transport {
+    Transport::tls_with_config(TlsConfiguration::Rustls(client_config(ca, credentials)))
 }
 
 /// A client of MQTT 3.1.1.
