@@ -59,15 +59,6 @@ pub struct ConnectRequest {
     pub withheld: Arc<[Box<str>]>,
 }
 
-/// How a network connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The socket closed, failed, or was closed by the server.
-    Lost(&'static str),
-    /// The server is stopping: durable sessions stay, wills are not published.
-    Stopping,
-}
-
 /// What the broker has counted since it started, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -251,7 +242,7 @@ impl<L: Log> Broker<L> {
         }
         if let Some(connection) = existing.and_then(|id| self.session(id)?.connection) {
             self.disconnect_with(connection, ReasonCode::SessionTakenOver, "session taken over");
-            self.detach(connection, Ended::Lost("session taken over"), now);
+            self.detach(connection, "session taken over", now);
         }
 
         // Before the CONNECT's own record, so that the journal tells it in the order in which it takes effect.
@@ -342,32 +333,28 @@ impl<L: Log> Broker<L> {
         self.access(AccessEvent::Reload, Origin::default(), detail, reason, &[], now);
     }
 
-    /// The network connection is gone, for whatever reason: the last call about it.
-    pub fn end(&mut self, id: ConnectionId, ended: Ended, now: Timestamp) {
-        self.detach(id, ended, now);
+    /// The network connection is gone, for this reason: the last call about it.
+    pub fn end(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
+        self.detach(id, reason, now);
         if self.connection(id).is_some() {
             self.connections.remove(id.slot());
         }
     }
 
     /// Parts session and connection; the connection stays until its last bytes are out.
-    pub(crate) fn detach(&mut self, id: ConnectionId, ended: Ended, now: Timestamp) {
+    pub(crate) fn detach(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
         let Some(connection) = self.connection_mut(id) else { return };
         if std::mem::replace(&mut connection.detached, true) {
             return;
         }
         let session_id = connection.session;
-        let will = connection.will.take().filter(|_| ended != Ended::Stopping);
+        let will = connection.will.take();
         let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
         let peer = Arc::clone(&connection.peer);
         let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return };
         session.connection = None;
         session.lanes.forget_qos0();
         let expiry = session.expiry;
-        let reason = match ended {
-            Ended::Lost(reason) => reason,
-            Ended::Stopping => "server stopping",
-        };
         let origin = Origin { client: &client, principal: &principal, peer: &peer };
         self.access(AccessEvent::Disconnect, origin, "", reason, &state::disconnect(expiry), now);
         self.alerts_lost(session_id, now);
@@ -428,7 +415,7 @@ impl<L: Log> Broker<L> {
             self.timers.set(deadline, Timer::KeepAlive(id));
         } else {
             self.disconnect_with(id, ReasonCode::KeepAliveTimeout, "keep alive timeout");
-            self.detach(id, Ended::Lost("keep alive timeout"), now);
+            self.detach(id, "keep alive timeout", now);
         }
     }
 

@@ -423,7 +423,7 @@ impl<L: Log> Broker<L> {
             connection.closing = true;
         }
         self.wake(id);
-        self.detach(id, crate::broker::Ended::Lost(disconnect.reason.text()), now);
+        self.detach(id, disconnect.reason.text(), now);
     }
 }
 

@@ -27,7 +27,7 @@ mod stored;
 mod timer;
 mod tree;
 
-pub use broker::{Broker, ConnectRequest, Counters, Ended, Event};
+pub use broker::{Broker, ConnectRequest, Counters, Event};
 pub use connection::ConnectionId;
 pub use gate::{Denial, Gate, Open};
 pub use limits::Limits;

@@ -185,6 +185,8 @@ pub struct Log {
 /// The shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people on a terminal, JSON everywhere else.
+    Auto,
     /// For people.
     Text,
     /// One JSON object a line.

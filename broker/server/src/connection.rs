@@ -9,12 +9,12 @@ use bytes::BytesMut;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use wardline_acl::Grants;
-use wardline_core::{ConnectRequest, ConnectionId, Ended, Transmit};
+use wardline_core::{ConnectRequest, ConnectionId, Transmit};
 use wardline_journal::Origin;
 use wardline_wire::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, Packet, ReasonCode, Version, encode,
@@ -92,10 +92,13 @@ pub async fn run<S>(
             return farewell(stream, &Packet::ConnAck(connack), version).await;
         }
     };
+    let (reader, writer) = tokio::io::split(stream);
     let mut socket = Socket {
-        stream,
+        reader,
+        writer,
         input,
         decoder,
+        batch: Vec::new(),
         output: BytesMut::new(),
         alerts: Vec::new(),
         progress: Instant::now(),
@@ -103,13 +106,16 @@ pub async fn run<S>(
     let ended = socket.serve(id, &door, &mut admitted, &waker, &node).await;
     node.end(id, ended);
     // A proper end of TLS and TCP; a dead peer must not hold the task.
-    let _ = timeout(FAREWELL_MAX, socket.stream.shutdown()).await;
+    let _ = timeout(FAREWELL_MAX, socket.writer.shutdown()).await;
 }
 
 struct Socket<S> {
-    stream: S,
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
     input: BytesMut,
     decoder: Decoder,
+    /// Decoded and on its way to the node.
+    batch: Vec<Packet>,
     output: BytesMut,
     /// When what led to the alerts in `output` was received.
     alerts: Vec<Timestamp>,
@@ -125,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         admitted: &mut Admitted,
         waker: &Notify,
         node: &Node,
-    ) -> Ended {
+    ) -> &'static str {
         let mut locks = door.locks.clone();
         let token_end = admitted.expires().map(|at| {
             let left = Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
@@ -149,12 +155,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             };
             if transmit == Transmit::Close {
                 let _ = timeout(FAREWELL_MAX, self.flush()).await;
-                return Ended::Lost("closed by the server");
+                return "closed by the server";
             }
             if unread && self.output.is_empty() {
                 continue;
             }
-            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
             let writing = !self.output.is_empty();
             // A client that does not take its acknowledgements is not read from.
             let reading = !unread && self.output.len() < WRITE_BYTES;
@@ -167,11 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let stalled = self.progress + WRITE_STALL_MAX;
             tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.output), if writing => match written {
-                    Ok(0) | Err(_) => return Ended::Lost("write failed"),
+                written = self.writer.write_buf(&mut self.output), if writing => match written {
+                    Ok(0) | Err(_) => return "write failed",
                     Ok(_) if self.output.is_empty() => {
-                        if writer.flush().await.is_err() {
-                            return Ended::Lost("write failed");
+                        if self.writer.flush().await.is_err() {
+                            return "write failed";
                         }
                         let now = clock::now();
                         for received_at in self.alerts.drain(..) {
@@ -180,10 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     }
                     Ok(_) => self.progress = Instant::now(),
                 },
-                read = reader.read_buf(&mut self.input), if reading => match read {
-                    Ok(0) => return Ended::Lost("connection closed by the client"),
+                read = self.reader.read_buf(&mut self.input), if reading => match read {
+                    Ok(0) => return "connection closed by the client",
                     Ok(_) => unread = true,
-                    Err(_) => return Ended::Lost("connection lost"),
+                    Err(_) => return "connection lost",
                 },
                 () = waker.notified() => {}
                 Ok(()) = locks.changed() => {
@@ -196,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 () = sleep_until(token_end.unwrap_or(stalled)), if token_end.is_some() => {
                     node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
                 }
-                () = sleep_until(stalled), if writing => return Ended::Lost("the client stopped reading"),
+                () = sleep_until(stalled), if writing => return "the client stopped reading",
             }
             while unread && node.is_congested() {
                 tokio::time::sleep(CONGESTION_PAUSE).await;
@@ -208,35 +213,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn packets(&mut self, id: ConnectionId, grants: &Grants, node: &Node) -> bool {
         let read_at = clock::now();
         let mut failure = None;
-        let mut count = 0;
-        let packets = std::iter::from_fn(|| {
-            if count == BATCH_PACKETS_MAX {
-                return None;
-            }
+        while self.batch.len() < BATCH_PACKETS_MAX {
             match self.decoder.decode(&mut self.input) {
-                Ok(packet) => {
-                    count += usize::from(packet.is_some());
-                    packet
-                }
+                Ok(Some(packet)) => self.batch.push(packet),
+                Ok(None) => break,
                 Err(error) => {
                     failure = Some(error);
-                    None
+                    break;
                 }
             }
-        });
-        node.receive(id, packets, grants, read_at);
+        }
+        let full = self.batch.len() == BATCH_PACKETS_MAX;
+        if !self.batch.is_empty() {
+            node.receive(id, self.batch.drain(..), grants, read_at);
+        }
         if let Some(error) = failure {
             node.metrics().malformed.inc();
             node.malformed(id, error.reason(), &error.to_string());
             self.input.clear();
             return false;
         }
-        count == BATCH_PACKETS_MAX
+        full
     }
 
     async fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.write_all(&self.output).await?;
-        self.stream.flush().await
+        self.writer.write_all(&self.output).await?;
+        self.writer.flush().await
     }
 }
 

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wardline_acl::Grants;
 use wardline_core::{
-    Broker, ConnectRequest, ConnectionId, Counters, Denial, Ended, Event, Gate, Limits, START, Transmit,
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, Transmit,
 };
 use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Record};
 use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
@@ -40,6 +40,8 @@ const PLUGIN_ROUNDS_MAX: usize = 64;
 pub struct Node {
     id: u16,
     inner: Mutex<Inner>,
+    /// The same as in the core, to be asked without the lock.
+    journal: Journal,
     metrics: Arc<Metrics>,
     /// Woken when the earliest deadline may have moved.
     deadline: Notify,
@@ -111,7 +113,7 @@ impl Node {
         let mut reader = journal.reader(Offset(0));
         let principals = host.names().map(|name| Arc::from(format!("plugin:{name}"))).collect();
         let mut inner = Inner {
-            broker: Broker::new(id, limits, journal),
+            broker: Broker::new(id, limits, journal.clone()),
             host,
             last: Timestamp::MIN,
             waiters: Vec::new(),
@@ -139,6 +141,7 @@ impl Node {
         Ok(Self {
             id,
             inner: Mutex::new(inner),
+            journal,
             metrics,
             deadline: Notify::new(),
             failure,
@@ -244,12 +247,12 @@ impl Node {
     }
 
     /// The last call about a connection.
-    pub fn end(&self, id: ConnectionId, ended: Ended) {
+    pub fn end(&self, id: ConnectionId, reason: &str) {
         self.with(clock::now(), |inner, now| {
             if let Some(waiter) = inner.waiters.get_mut(id.slot()) {
                 *waiter = None;
             }
-            inner.broker.end(id, ended, now);
+            inner.broker.end(id, reason, now);
         });
     }
 
@@ -319,12 +322,12 @@ impl Node {
 
     /// The offset that the next record will get.
     pub fn next_offset(&self) -> Offset {
-        self.inner.lock().broker.log().next_offset()
+        self.journal.next_offset()
     }
 
     /// Whether reading from clients is to pause until the disk has caught up.
     pub fn is_congested(&self) -> bool {
-        self.inner.lock().broker.log().is_congested()
+        self.journal.is_congested()
     }
 
     /// Serves deadlines until the node stops. Run once, as a task.

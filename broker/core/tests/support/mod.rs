@@ -6,7 +6,7 @@ use std::{collections::HashMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use wardline_core::{Broker, ConnectRequest, ConnectionId, Ended, Gate, Limits, Open, Transmit};
+use wardline_core::{Broker, ConnectRequest, ConnectionId, Gate, Limits, Open, Transmit};
 use wardline_journal::{Body, Entry, Log, Mark, Offset, Record, decode, encode, encode_mark};
 pub use wardline_wire::Connect;
 use wardline_wire::{
@@ -273,6 +273,6 @@ impl Ward {
     }
 
     pub fn lose(&mut self, id: ConnectionId) {
-        self.broker.end(id, Ended::Lost("test"), self.now);
+        self.broker.end(id, "test", self.now);
     }
 }

@@ -509,16 +509,17 @@ fn seconds<T: Copy + TryFrom<u64>>(section: &mut Section<'_>, key: &'static str,
 
 fn log(mut section: Section<'_>) -> Log {
     let format = section.parsed("format", |text| match text {
+        "auto" => Ok(LogFormat::Auto),
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        other => Err(format!("`{other}` is neither \"text\" nor \"json\"")),
+        other => Err(format!("`{other}` is none of \"auto\", \"text\", \"json\"")),
     });
     let level = section.parsed("level", |text| {
         text.parse().map_err(|_| format!("`{text}` is none of error, warn, info, debug, trace"))
     });
     section.finish();
     Log {
-        format: format.map_or(LogFormat::Text, |format| format.value),
+        format: format.map_or(LogFormat::Auto, |format| format.value),
         level: level.map_or(Level::INFO, |level| level.value),
     }
 }
