@@ -171,6 +171,12 @@ impl StoredRow {
         })
     }
 
+    /// Whether it is a publish whose payload is not there, only its digest.
+    pub(crate) fn lacks_payload(&self) -> bool {
+        let bytes = self.cells.int(13).unwrap_or_default();
+        self.table == Table::Publishes && bytes > 0 && matches!(self.cells.bytes_or_null(14), Ok(None))
+    }
+
     /// Computes the row's digest anew from its columns and compares everything that can be compared. The
     /// digest, or what is wrong with the row. `scratch` holds the canonical bytes afterwards.
     pub(crate) fn checked_digest(&self, node: u16, scratch: &mut Vec<u8>) -> Result<Hash, String> {

@@ -110,6 +110,9 @@ pub struct Report {
     pub node: u16,
     /// Rows that were read.
     pub rows: u64,
+    /// Publishes of which only the payload's digest is there: so configured, or erased since. The digest proves what it was,
+    /// not that it was meant to be gone.
+    pub payloads_absent: u64,
     /// Batches whose root and signature were checked.
     pub batches: u64,
     /// Checkpoints that were checked.
@@ -170,6 +173,7 @@ pub async fn verify(store: &Store, node: u16, expectations: &Expectations) -> Re
     let mut report = Report {
         node,
         rows: 0,
+        payloads_absent: 0,
         batches: 0,
         checkpoints: 0,
         root: CompactRange::empty().root(),
@@ -295,6 +299,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn row(&mut self, row: &StoredRow) -> Result<(), StoreError> {
         self.report.rows += 1;
+        self.report.payloads_absent += u64::from(row.lacks_payload());
         let (seq, table) = (row.seq, row.table);
         let is_duplicate = self.last_seq == Some(seq);
         self.last_seq = Some(seq);

@@ -7,6 +7,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use wardline_audit::Progress;
+use wardline_journal::Pressure;
 
 use crate::{clock, node::Node};
 
@@ -21,6 +22,12 @@ pub async fn run(node: Arc<Node>, audit: watch::Receiver<Progress>) {
     loop {
         ticks.tick().await;
         let now = clock::now();
+        if node.pressure() != Pressure::Normal {
+            tracing::warn!(
+                bytes = node.stored_bytes(),
+                "the journal is near or over its quota; give it more room"
+            );
+        }
         let lag = lag(&node, &audit.borrow());
         let payload = serde_json::json!({
             "node": node.id(),

@@ -26,7 +26,7 @@ use wardline_acl::Grants;
 use wardline_core::{
     Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, Transmit,
 };
-use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Record};
+use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Pressure, Record};
 use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
 use wardline_wire::{ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
 
@@ -77,6 +77,12 @@ struct Permission<'a> {
 
 impl Gate for Permission<'_> {
     fn publish(&mut self, _client: &Arc<str>, publish: &Publish) -> Result<(), Denial> {
+        if publish.topic.starts_with(OWN_ROOT) {
+            let text = format!(
+                "{OWN_ROOT} is the node's own: a heartbeat that somebody else sent would hide its absence"
+            );
+            return Err(Denial { reason: ReasonCode::NotAuthorized, text });
+        }
         let decision = self.grants.publish(&publish.topic);
         if !decision.allowed() {
             return Err(Denial { reason: decision.reason(), text: decision.to_string() });
@@ -330,6 +336,16 @@ impl Node {
         self.journal.is_congested()
     }
 
+    /// How near the journal is to its quota.
+    pub fn pressure(&self) -> Pressure {
+        self.journal.pressure()
+    }
+
+    /// What the journal takes of the disk, in bytes.
+    pub fn stored_bytes(&self) -> u64 {
+        self.journal.stored_bytes()
+    }
+
     /// Serves deadlines until the node stops. Run once, as a task.
     pub async fn run_timers(&self) {
         loop {
@@ -523,6 +539,9 @@ impl Inner {
         self.woken = woken;
     }
 }
+
+/// Topics that only the node publishes.
+const OWN_ROOT: &str = "wardline/";
 
 /// The principal of what the node itself publishes.
 pub const OWN_PRINCIPAL: &str = "service:wardline";

@@ -31,9 +31,10 @@ use crate::{
 };
 
 /// How long clients may take to hear that the server stops.
-const GOODBYE_MAX: Duration = Duration::from_secs(5);
-/// How long the audit store may take for what it does not have yet; the journal keeps the rest for the next start.
-const AUDIT_DRAIN_MAX: Duration = Duration::from_secs(20);
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
+/// How long the audit store may take for what it does not have yet; the journal keeps the rest for the next start. Less than
+/// the ten seconds that container runtimes give by default.
+const AUDIT_DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Why a broker does not start. Each message says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -113,8 +113,14 @@ fn revocation_lists(paths: &[PathBuf]) -> Result<Vec<CertificateRevocationListDe
     let mut lists = Vec::new();
     for path in paths {
         let pem = read(path, "a revocation list")?;
+        let before = lists.len();
         for list in CertificateRevocationListDer::pem_slice_iter(&pem) {
             lists.push(list.map_err(|error| file(path, "a revocation list", &error))?);
+        }
+        if lists.len() == before {
+            // Taken for an empty list, it would let every revoked client in.
+            let mend = "no PEM revocation list in it; `openssl crl -inform DER -in FILE -out FILE.pem` converts one in DER";
+            return Err(file(path, "a revocation list", &mend));
         }
     }
     Ok(lists)
@@ -126,4 +132,21 @@ fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
 
 fn file(path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), what, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_revocation_list_is_an_error_and_not_an_empty_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crl");
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for content in ["", "garbage", "\u{30}\u{82}", certificate] {
+            fs::write(&path, content).unwrap();
+            let error = revocation_lists(std::slice::from_ref(&path)).unwrap_err();
+            assert!(error.to_string().contains("ca.crl"), "{error}");
+        }
+    }
 }

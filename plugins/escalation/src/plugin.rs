@@ -174,7 +174,8 @@ impl Plugin for Escalation {
     }
 
     fn interests(&self) -> Vec<String> {
-        vec![format!("{}/#", condition::TOPIC_ROOT), format!("{RESPONSES}#")]
+        let own = ["alerts/#", "alarms/#"].map(String::from);
+        [format!("{}/#", condition::TOPIC_ROOT), format!("{RESPONSES}#")].into_iter().chain(own).collect()
     }
 
     fn admit(&self, message: &Message<'_>) -> Result<(), Refusal> {
@@ -183,7 +184,7 @@ impl Plugin for Escalation {
         } else if message.principal.starts_with("plugin:") {
             Ok(())
         } else {
-            Err(response::forged_condition(message.principal))
+            Err(response::forged(message.topic, message.principal))
         }
     }
 
@@ -192,7 +193,11 @@ impl Plugin for Escalation {
             Input::Message(message) if message.topic.starts_with(RESPONSES) => {
                 self.response(&message, now, out);
             }
-            Input::Message(message) => self.condition(&message, now, out),
+            Input::Message(message) if message.topic.starts_with(condition::TOPIC_ROOT) => {
+                self.condition(&message, now, out);
+            }
+            // Its own, come back: it asks for them only to refuse anybody else's.
+            Input::Message(_) => {}
             Input::Receipt(receipt) => self.receipt(&receipt, now, out),
             Input::Tick => self.tick(now, out),
         }

@@ -137,9 +137,11 @@ pub(crate) fn elsewhere(alert: &Open) -> Refusal {
     }
 }
 
-pub(crate) fn forged_condition(principal: &str) -> Refusal {
+pub(crate) fn forged(topic: &str, principal: &str) -> Refusal {
     Refusal {
         code: NOT_AUTHORIZED,
-        reason: format!("{principal} cannot publish conditions; only plugins decide on them"),
+        reason: format!(
+            "{principal} cannot publish {topic}; only plugins decide on conditions, alerts and alarms"
+        ),
     }
 }

@@ -343,6 +343,8 @@ fn answers_that_cannot_be_given_are_refused_with_a_reason() {
         ("device:mon", "responses/icu/b1/n7-0", accepted, 0x87, "only staff"),
         ("staff:a", "responses/icu/n7-0", accepted, 0x90, "responses/{unit}"),
         ("staff:a", "conditions/icu/b1/hr-low", "{}", 0x87, "only plugins"),
+        ("service:lab", "alarms/icu/b1/hr-low", "", 0x87, "only plugins"),
+        ("service:lab", "alerts/icu/nurse/high/b1/hr-low", "{}", 0x87, "only plugins"),
     ];
     for (principal, topic, payload, code, reason) in cases {
         let refusal = ward.publish(topic, payload.as_bytes(), principal).unwrap_err();

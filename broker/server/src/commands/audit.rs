@@ -351,7 +351,15 @@ fn write_report(report: &wardline_audit::Report) -> io::Result<()> {
         report.batches,
         report.checkpoints,
         wardline_audit::hex(&report.root)
-    )
+    )?;
+    if report.payloads_absent > 0 {
+        writeln!(
+            out,
+            "node {node}: {} payloads are not in the record, only their digests: so configured, or erased since",
+            report.payloads_absent
+        )?;
+    }
+    Ok(())
 }
 
 /// The keys that were named, or the one in the broker's data directory; none means that nothing was named.
