@@ -101,6 +101,8 @@ pub(crate) enum HeldPacket {
     Publish(Packet),
     Subscribe(SubAck),
     Unsubscribe(SubAck),
+    /// Nothing; the client may be sent what waited for its identifier to be durable.
+    Wake,
     /// The connection is to end: MQTT 3.1.1 has no other way to refuse a publish.
     Close,
 }

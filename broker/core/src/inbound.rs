@@ -262,6 +262,7 @@ impl<L: Log> Broker<L> {
                     connection.send(Packet::SubAck(suback));
                 }
                 HeldPacket::Unsubscribe(unsuback) => connection.send(Packet::UnsubAck(unsuback)),
+                HeldPacket::Wake => {}
                 HeldPacket::Close => connection.closing = true,
             }
             self.wake(id);
@@ -290,6 +291,7 @@ impl<L: Log> Broker<L> {
         if ack_received.reason.is_error() {
             // The client will not have it; the identifier is free [MQTT-4.3.3-4].
             session.settle(at);
+            self.completed(id, packet_id);
             return self.wake(id);
         }
         let first = !std::mem::replace(&mut session.in_flight[at].received, true);
@@ -319,8 +321,16 @@ impl<L: Log> Broker<L> {
         let found = session.position(packet_id).filter(|&at| session.in_flight[at].received);
         if let Some(at) = found {
             session.settle(at);
+            self.completed(id, packet_id);
             self.wake(id);
         }
+    }
+
+    /// A QoS 2 exchange with a subscriber is over.
+    pub(crate) fn completed(&mut self, id: ConnectionId, packet_id: PacketId) {
+        let Some(session) = self.session_of(id).filter(|session| session.expiry > 0) else { return };
+        let client = Arc::clone(&session.client);
+        self.log.mark(&Mark::Completed { client: &client, packet_id: packet_id.0.get() });
     }
 
     fn answer(&mut self, id: ConnectionId, packet: Packet) {

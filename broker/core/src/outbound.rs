@@ -1,11 +1,19 @@
 //! Bytes to a client.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use jiff::Timestamp;
-use wardline_journal::Log;
+use wardline_journal::{Log, Mark};
 use wardline_wire::{Ack, Delivery, Packet, PacketId, QoS, ReasonCode, Version, topic};
 
-use crate::{broker::Broker, connection::ConnectionId, lane::Outgoing, session::InFlight, stored::Lane};
+use crate::{
+    broker::{Broker, HeldPacket},
+    connection::ConnectionId,
+    lane::Outgoing,
+    session::InFlight,
+    stored::Lane,
+};
 
 /// What is to be done with a connection after [`Broker::transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +57,15 @@ impl<L: Log> Broker<L> {
             }
             let Some(session) = self.session_of(id) else { return Transmit::Close };
             if session.sent < session.in_flight.len() {
+                let after = session.in_flight[session.sent].after;
                 if session.sent >= window {
                     return Transmit::Idle;
                 }
-                self.repeat(id, out, now);
+                if after > self.durable {
+                    self.hold(id, HeldPacket::Wake);
+                    return Transmit::Idle;
+                }
+                self.send_in_flight(id, out, now);
                 continue;
             }
             // Telemetry leaves some of the window to alerts, so that no alert waits for a telemetry acknowledgement.
@@ -73,31 +86,39 @@ impl<L: Log> Broker<L> {
         }
     }
 
-    /// Sends a publish for the first time.
+    /// Sends a publish at QoS 0, or puts it in flight, to be sent from there.
     fn send(&mut self, id: ConnectionId, outgoing: Outgoing, out: &mut BytesMut, now: Timestamp) {
-        let packet_id = if outgoing.qos == QoS::AtMostOnce {
-            None
-        } else {
-            let Some(session) = self.session_of(id) else { return };
-            match session.allocate_id() {
-                Some(packet_id) => Some(packet_id),
-                // Cannot be: the window is below the number of identifiers. Keep it for later all the same.
-                None => return session.lanes.push_front(outgoing),
-            }
-        };
-        let written = self.write(id, &outgoing, packet_id, false, out, now);
-        let Some(packet_id) = packet_id else { return };
+        if outgoing.qos == QoS::AtMostOnce {
+            self.write(id, &outgoing, None, false, out, now);
+            return;
+        }
         let Some(session) = self.session_of(id) else { return };
-        session.in_flight.push_back(InFlight { packet_id, outgoing, received: false, repeated: false });
-        session.sent += 1;
-        if matches!(written, Written::Dropped) {
-            let last = session.in_flight.len() - 1;
-            self.abandon(id, last, now);
+        let Some(packet_id) = session.allocate_id() else {
+            // Cannot be: the window is below the number of identifiers. Keep it for later all the same.
+            return session.lanes.push_front(outgoing);
+        };
+        let (client, durable) = (Arc::clone(&session.client), session.expiry > 0);
+        let mut after = 0;
+        if let (true, Some(publish)) = (durable, outgoing.stored.offset) {
+            self.log.mark(&Mark::Sent { client: &client, publish, packet_id: packet_id.0.get() });
+            if outgoing.qos == QoS::ExactlyOnce {
+                after = self.log.entries();
+            }
+        }
+        if let Some(session) = self.session_of(id) {
+            session.in_flight.push_back(InFlight {
+                packet_id,
+                outgoing,
+                received: false,
+                after,
+                repeated: false,
+            });
         }
     }
 
-    /// Sends again what an earlier connection left unsettled [MQTT-4.4.0-1].
-    fn repeat(&mut self, id: ConnectionId, out: &mut BytesMut, now: Timestamp) {
+    /// Sends the next publish in flight: for the first time, or again because an earlier connection left it unsettled
+    /// [MQTT-4.4.0-1].
+    fn send_in_flight(&mut self, id: ConnectionId, out: &mut BytesMut, now: Timestamp) {
         let Some(session) = self.session_of(id) else { return };
         let at = session.sent;
         session.sent += 1;
@@ -121,13 +142,16 @@ impl<L: Log> Broker<L> {
     /// Gives up a publish that this client can never be sent: to the session it counts as settled.
     fn abandon(&mut self, id: ConnectionId, at: usize, now: Timestamp) {
         let Some(flight) = self.session_of(id).and_then(|session| session.settle(at)) else { return };
+        if flight.outgoing.qos == QoS::ExactlyOnce {
+            self.completed(id, flight.packet_id);
+        }
         let stored = flight.outgoing.stored;
         if stored.alert().is_some() {
             self.alert_abandoned(&stored, now);
         }
-        let client = self.connection(id).map(|connection| std::sync::Arc::clone(&connection.client));
+        let client = self.connection(id).map(|connection| Arc::clone(&connection.client));
         if let (Some(client), Some(publish)) = (client, stored.offset) {
-            self.log.mark(&wardline_journal::Mark::Confirmed { client: &client, publish });
+            self.log.mark(&Mark::Confirmed { client: &client, publish });
         }
     }
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Outcome, Publish, Record};
-use wardline_wire::decode_properties;
+use wardline_wire::{PacketId, QoS, decode_properties};
 
 use crate::{
     broker::{Broker, Event},
-    session::SessionId,
+    session::{InFlight, SessionId},
     state,
     stored::Stored,
 };
@@ -47,21 +47,45 @@ impl<L: Log> Broker<L> {
                 });
                 Ok(())
             }
-            Entry::Mark(Mark::Confirmed { client, publish }) => {
-                if let Some(session) =
-                    self.session_by_client(client).and_then(|id| self.sessions.get_mut(id.index as usize))
-                {
-                    session.lanes.remove(*publish);
-                }
+            Entry::Mark(mark) => {
+                self.recover_mark(mark);
                 Ok(())
             }
-            Entry::Mark(Mark::Released { client, packet_id }) => {
-                if let Some(session) =
-                    self.session_by_client(client).and_then(|id| self.sessions.get_mut(id.index as usize))
-                {
-                    session.received.remove(packet_id);
+        }
+    }
+
+    fn recover_mark(&mut self, mark: &Mark<'_>) {
+        let (Mark::Confirmed { client, .. }
+        | Mark::Released { client, .. }
+        | Mark::Sent { client, .. }
+        | Mark::Completed { client, .. }) = *mark;
+        let Some(id) = self.session_by_client(client) else { return };
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        match *mark {
+            Mark::Confirmed { publish, .. } => {
+                let flight = session
+                    .in_flight
+                    .iter_mut()
+                    .find(|flight| flight.outgoing.stored.offset == Some(publish));
+                match flight {
+                    Some(flight) => flight.received = true,
+                    None => drop(session.lanes.remove(publish)),
                 }
-                Ok(())
+            }
+            Mark::Released { packet_id, .. } => {
+                session.received.remove(&packet_id);
+            }
+            Mark::Sent { publish, packet_id, .. } => {
+                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                if let (Some(packet_id), Some(outgoing)) = (packet_id, session.lanes.remove(publish)) {
+                    session.resume(packet_id, outgoing);
+                }
+            }
+            Mark::Completed { packet_id, .. } => {
+                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                if let Some(at) = packet_id.and_then(|packet_id| session.position(packet_id)) {
+                    session.settle(at);
+                }
             }
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct InFlight {
     pub(crate) outgoing: Outgoing,
     /// QoS 2: the client has it (PUBREC), so that only PUBREL is repeated.
     pub(crate) received: bool,
+    /// The journal's entries that must be durable before it is sent: with QoS 2 the identifier has to be known after a crash.
+    pub(crate) after: u64,
     /// It went out on an earlier connection, so that a repeat carries DUP.
     pub(crate) repeated: bool,
 }
@@ -113,6 +115,13 @@ impl Session {
                 return NonZeroU16::new(self.last_id).map(PacketId);
             }
         }
+    }
+
+    /// Takes over what the journal says was sent under an identifier.
+    pub(crate) fn resume(&mut self, packet_id: PacketId, outgoing: Outgoing) {
+        self.ids.insert(packet_id.0.get());
+        self.last_id = packet_id.0.get();
+        self.in_flight.push_back(InFlight { packet_id, outgoing, received: false, after: 0, repeated: true });
     }
 
     pub(crate) fn position(&self, packet_id: PacketId) -> Option<usize> {

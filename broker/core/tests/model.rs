@@ -9,12 +9,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use support::*;
 use wardline_core::ConnectionId;
-use wardline_wire::{Packet, Unsubscribe, topic};
+use wardline_wire::{Packet, QoS, Unsubscribe, topic};
 
 const CLIENTS: usize = 3;
 const FILTERS: [&str; 4] = ["t/0", "t/1", "t/#", "+/1"];
@@ -28,8 +28,10 @@ enum Step {
     Publish(u8, u8),
     /// The client hears all and acknowledges all.
     Drain(usize),
-    /// The client is sent what it is owed, and is lost before it has acknowledged anything.
+    /// The client is sent what it is owed, and is lost before it could do anything with it.
     HearAndLose(usize),
+    /// The client takes what it is first sent at QoS 2, and is lost before any of its answers arrives.
+    TakeAndLose(usize),
     /// The node is killed and comes back.
     Restart,
 }
@@ -43,7 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (client.clone(), 0..FILTERS.len()).prop_map(|(c, f)| Step::Unsubscribe(c, f)),
         8 => (0..2u8, 0..3u8).prop_map(|(t, q)| Step::Publish(t, q)),
         3 => client.clone().prop_map(Step::Drain),
-        2 => client.prop_map(Step::HearAndLose),
+        2 => client.clone().prop_map(Step::HearAndLose),
+        2 => client.prop_map(Step::TakeAndLose),
         1 => Just(Step::Restart),
     ]
 }
@@ -55,6 +58,34 @@ struct Client {
     subscriptions: BTreeMap<&'static str, u8>,
     owed: Vec<String>,
     heard: Vec<String>,
+    /// QoS 2 identifiers that it has received and was not told to release [MQTT-4.3.3-10].
+    received: BTreeSet<u16>,
+}
+
+impl Client {
+    /// Does what a receiver does with a packet; the answer it would send.
+    fn take(&mut self, packet: &Packet) -> Option<Packet> {
+        match packet {
+            Packet::Publish(publish) => {
+                let number = publish.packet_id.map_or(0, |id| id.0.get());
+                let repeat = publish.qos == QoS::ExactlyOnce && !self.received.insert(number);
+                if !repeat {
+                    self.heard.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                }
+                match publish.qos {
+                    QoS::AtMostOnce => None,
+                    QoS::AtLeastOnce => Some(Packet::PubAck(ack(number))),
+                    QoS::ExactlyOnce => Some(Packet::PubRec(ack(number))),
+                }
+            }
+            Packet::PubRel(release) => {
+                let number = release.packet_id.0.get();
+                self.received.remove(&number);
+                Some(Packet::PubComp(ack(number)))
+            }
+            _ => None,
+        }
+    }
 }
 
 struct Model {
@@ -86,8 +117,17 @@ impl Model {
 
     fn drain(&mut self, number: usize) {
         let connection = self.connect(number);
-        let heard = self.ward.payloads(connection);
-        self.clients[number].heard.extend(heard);
+        loop {
+            let (packets, _) = self.ward.hear(connection);
+            if packets.is_empty() {
+                return;
+            }
+            for packet in packets {
+                if let Some(answer) = self.clients[number].take(&packet) {
+                    self.ward.send(connection, answer);
+                }
+            }
+        }
     }
 
     fn take(&mut self, step: &Step) {
@@ -121,6 +161,18 @@ impl Model {
             Step::HearAndLose(number) => {
                 let connection = self.connect(number);
                 self.ward.hear(connection);
+                self.take(&Step::Lose(number));
+            }
+            Step::TakeAndLose(number) => {
+                let connection = self.connect(number);
+                // Up to the first that it would get again in any case, so that the order stays what it was.
+                let exactly_once = |packet: &Packet| match packet {
+                    Packet::Publish(publish) => publish.qos == QoS::ExactlyOnce,
+                    _ => true,
+                };
+                for packet in self.ward.hear(connection).0.iter().take_while(|packet| exactly_once(packet)) {
+                    self.clients[number].take(packet);
+                }
                 self.take(&Step::Lose(number));
             }
             Step::Restart => {

@@ -22,6 +22,8 @@ const ACCESS: u8 = 2;
 const DELIVERY: u8 = 3;
 const CONFIRMED: u8 = 16;
 const RELEASED: u8 = 17;
+const SENT: u8 = 18;
+const COMPLETED: u8 = 19;
 
 /// What [`decode`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,19 +73,20 @@ pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLar
 
 /// Appends the encoding of `mark` to `out`. On an error `out` is unchanged.
 pub fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLarge> {
-    let (Mark::Confirmed { client, .. } | Mark::Released { client, .. }) = mark;
-    reserve(1 + 4 + client.len() + 8, out)?;
-    match mark {
-        Mark::Confirmed { client, publish } => {
-            out.push(CONFIRMED);
-            put_bytes(client.as_bytes(), out);
-            out.extend_from_slice(&publish.0.to_le_bytes());
-        }
-        Mark::Released { client, packet_id } => {
-            out.push(RELEASED);
-            put_bytes(client.as_bytes(), out);
-            out.extend_from_slice(&packet_id.to_le_bytes());
-        }
+    let (kind, client, publish, packet_id) = match *mark {
+        Mark::Confirmed { client, publish } => (CONFIRMED, client, Some(publish), None),
+        Mark::Released { client, packet_id } => (RELEASED, client, None, Some(packet_id)),
+        Mark::Sent { client, publish, packet_id } => (SENT, client, Some(publish), Some(packet_id)),
+        Mark::Completed { client, packet_id } => (COMPLETED, client, None, Some(packet_id)),
+    };
+    reserve(1 + 4 + client.len() + 8 + 2, out)?;
+    out.push(kind);
+    put_bytes(client.as_bytes(), out);
+    if let Some(publish) = publish {
+        out.extend_from_slice(&publish.0.to_le_bytes());
+    }
+    if let Some(packet_id) = packet_id {
+        out.extend_from_slice(&packet_id.to_le_bytes());
     }
     Ok(())
 }
@@ -126,6 +129,14 @@ pub fn decode(bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         }),
         RELEASED => {
             Body::Mark(Mark::Released { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
+        }
+        SENT => Body::Mark(Mark::Sent {
+            client: fields.str("client")?,
+            publish: Offset(fields.u64("publish")?),
+            packet_id: fields.u16("packet_id")?,
+        }),
+        COMPLETED => {
+            Body::Mark(Mark::Completed { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
         }
         kind => return Err(DecodeError::Kind(kind)),
     };

@@ -158,6 +158,22 @@ pub enum Mark<'a> {
         /// The identifier now free again.
         packet_id: u16,
     },
+    /// The publish at `publish` is about to be sent to the subscriber `client` under this packet identifier, at QoS 1 or 2.
+    Sent {
+        /// The session.
+        client: &'a str,
+        /// What is sent.
+        publish: Offset,
+        /// Under which identifier, until it is confirmed (QoS 1) or completed (QoS 2).
+        packet_id: u16,
+    },
+    /// The QoS 2 exchange with the subscriber `client` under this packet identifier is over.
+    Completed {
+        /// The session.
+        client: &'a str,
+        /// The identifier now free again.
+        packet_id: u16,
+    },
 }
 
 /// What a reader of the journal meets, in order.

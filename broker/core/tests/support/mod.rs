@@ -212,6 +212,7 @@ impl Ward {
             if self.sync {
                 self.sync();
             }
+            let written = self.broker.log().entries.len();
             let (decoder, buffer) = self.decoders.get_mut(&id).unwrap();
             let transmit = self.broker.transmit(id, buffer, 4_096, self.now);
             while let Some(packet) = decoder.decode(buffer).unwrap() {
@@ -219,6 +220,8 @@ impl Ward {
             }
             match transmit {
                 Transmit::More => {}
+                // What was written just now may be all that something still waits for.
+                Transmit::Idle if self.sync && self.broker.log().entries.len() > written => {}
                 Transmit::Idle => return (packets, false),
                 Transmit::Close => return (packets, true),
             }

@@ -34,7 +34,7 @@ impl Sample {
         let origin = Origin { client, principal, peer };
         let at = Timestamp::from_microsecond(self.microsecond).unwrap();
         let [small, _, ..] = self.number.to_le_bytes();
-        match self.kind % 5 {
+        match self.kind % 7 {
             0 => Body::Record(Record::Publish(Publish {
                 received_at: at,
                 origin,
@@ -64,14 +64,18 @@ impl Sample {
                 topic,
             })),
             3 => Body::Mark(Mark::Confirmed { client, publish: Offset(self.number) }),
-            _ => Body::Mark(Mark::Released { client, packet_id: self.number as u16 }),
+            4 => Body::Mark(Mark::Released { client, packet_id: self.number as u16 }),
+            5 => {
+                Body::Mark(Mark::Sent { client, publish: Offset(self.number), packet_id: self.number as u16 })
+            }
+            _ => Body::Mark(Mark::Completed { client, packet_id: self.number as u16 }),
         }
     }
 }
 
 prop_compose! {
     fn sample()(
-        kind in 0u8..5,
+        kind in 0u8..7,
         text in prop::array::uniform6(".{0,20}"),
         bytes in prop::array::uniform2(prop::collection::vec(any::<u8>(), 0..300)),
         microsecond in 0i64..4_000_000_000_000_000,
