@@ -63,12 +63,13 @@ impl<L: Log> Broker<L> {
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
         match *mark {
             Mark::Confirmed { publish, .. } => {
-                let flight = session
-                    .in_flight
-                    .iter_mut()
-                    .find(|flight| flight.outgoing.stored.offset == Some(publish));
-                match flight {
-                    Some(flight) => flight.received = true,
+                let sent =
+                    |flight: &InFlight| flight.outgoing.stored.offset == Some(publish) && !flight.received;
+                match session.in_flight.iter().position(sent) {
+                    Some(at) if session.in_flight[at].outgoing.qos == QoS::ExactlyOnce => {
+                        session.in_flight[at].received = true;
+                    }
+                    Some(at) => drop(session.settle(at)),
                     None => drop(session.lanes.remove(publish)),
                 }
             }

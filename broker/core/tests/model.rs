@@ -60,6 +60,8 @@ struct Client {
     heard: Vec<String>,
     /// QoS 2 identifiers that it has received and was not told to release [MQTT-4.3.3-10].
     received: BTreeSet<u16>,
+    /// All that it ever received at QoS 2 under.
+    taken: BTreeSet<u16>,
 }
 
 impl Client {
@@ -68,6 +70,9 @@ impl Client {
         match packet {
             Packet::Publish(publish) => {
                 let number = publish.packet_id.map_or(0, |id| id.0.get());
+                if publish.qos == QoS::ExactlyOnce {
+                    self.taken.insert(number);
+                }
                 let repeat = publish.qos == QoS::ExactlyOnce && !self.received.insert(number);
                 if !repeat {
                     self.heard.push(String::from_utf8(publish.payload.to_vec()).unwrap());
@@ -81,6 +86,7 @@ impl Client {
             Packet::PubRel(release) => {
                 let number = release.packet_id.0.get();
                 self.received.remove(&number);
+                assert!(self.taken.contains(&number), "PUBREL for {number}, which was never sent at QoS 2");
                 Some(Packet::PubComp(ack(number)))
             }
             _ => None,
