@@ -252,6 +252,7 @@ impl<L: Log> Broker<L> {
                     let ended = match &packet {
                         Packet::PubRec(ack) => ack.reason.is_error(),
                         Packet::PubComp(ack) => !ack.reason.is_error(),
+                        Packet::PubRel(_) => false,
                         _ => true,
                     };
                     connection.unacknowledged = connection.unacknowledged.saturating_sub(u32::from(ended));
@@ -299,7 +300,8 @@ impl<L: Log> Broker<L> {
         if first {
             self.confirmed(id, &stored, now);
         }
-        self.answer(id, Packet::PubRel(ack(packet_id, ReasonCode::Success, None)));
+        // Were it sent before the confirmation is durable, a crash would repeat to the client what it has let go of.
+        self.hold(id, HeldPacket::Publish(Packet::PubRel(ack(packet_id, ReasonCode::Success, None))));
     }
 
     fn pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
