@@ -42,6 +42,8 @@ struct Key {
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     alerts: Vec<Open>,
+    /// Ids of those that are their condition's newest.
+    newest: BTreeSet<String>,
     finished: VecDeque<String>,
 }
 
@@ -211,22 +213,25 @@ impl Plugin for Escalation {
         #[derive(Serialize)]
         struct Borrowed<'a> {
             alerts: Vec<&'a Open>,
+            newest: Vec<&'a String>,
             finished: &'a VecDeque<String>,
         }
         wardline_plugin_api::json(&Borrowed {
             alerts: self.alerts.values().collect(),
+            newest: self.conditions.values().collect(),
             finished: &self.finished,
         })
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), NotASnapshot> {
-        let Snapshot { alerts, finished } = serde_json::from_slice(snapshot)
+        let Snapshot { alerts, newest, finished } = serde_json::from_slice(snapshot)
             .map_err(|error| NotASnapshot { plugin: NAME, why: error.to_string() })?;
         self.deadlines = alerts.iter().filter_map(|a| Some((a.due()?, a.id().to_owned()))).collect();
-        // Of a condition's alerts all but the newest are past, so that the one that is not stays.
-        let (past, present): (Vec<_>, Vec<_>) = alerts.iter().partition(|alert| alert.is_past());
-        let newest_last = past.into_iter().chain(present);
-        self.conditions = newest_last.map(|a| (Key::of(a.condition()), a.id().to_owned())).collect();
+        self.conditions = alerts
+            .iter()
+            .filter(|alert| newest.contains(alert.id()))
+            .map(|alert| (Key::of(alert.condition()), alert.id().to_owned()))
+            .collect();
         self.alerts = alerts.into_iter().map(|a| (a.id().to_owned(), a)).collect();
         self.finished = finished;
         Ok(())
