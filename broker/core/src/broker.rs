@@ -436,8 +436,18 @@ impl<L: Log> Broker<L> {
     }
 
     fn check_expiry(&mut self, id: SessionId, now: Timestamp) {
-        if self.session(id).is_some_and(|session| session.expires_at.is_some_and(|at| at <= now)) {
-            self.end_session(id, "session expired", now);
+        if self.session(id).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        session.expiry_timer = None;
+        match session.expires_at {
+            Some(at) if at <= now => self.end_session(id, "session expired", now),
+            Some(at) => {
+                session.expiry_timer = Some(at);
+                self.timers.set(at, Timer::Expiry(id));
+            }
+            None => {}
         }
     }
 
@@ -581,7 +591,10 @@ impl<L: Log> Broker<L> {
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
         let at = now + Duration::from_secs(expiry.into());
         session.expires_at = Some(at);
-        self.timers.set(at, Timer::Expiry(id));
+        if session.expiry_timer.is_none_or(|set| set > at) {
+            session.expiry_timer = Some(at);
+            self.timers.set(at, Timer::Expiry(id));
+        }
     }
 
     /// Forgets a session and all that it was owed.

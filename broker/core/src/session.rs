@@ -66,6 +66,8 @@ pub(crate) struct Session {
     /// Seconds it outlives its connection; [`NEVER`] for ever.
     pub(crate) expiry: u32,
     pub(crate) expires_at: Option<Timestamp>,
+    /// When its expiry is looked at next: one timer a session, however often it comes and goes.
+    pub(crate) expiry_timer: Option<Timestamp>,
     /// A will that waits for its delay.
     pub(crate) will: Option<(Timestamp, Will)>,
     pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
@@ -92,6 +94,7 @@ impl Session {
             connected_before: false,
             expiry: 0,
             expires_at: None,
+            expiry_timer: None,
             will: None,
             subscriptions: BTreeMap::new(),
             lanes: Lanes::default(),

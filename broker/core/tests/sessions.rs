@@ -133,6 +133,21 @@ fn a_session_expires_when_it_said() {
 }
 
 #[test]
+fn a_session_that_comes_and_goes_expires_an_hour_after_it_went_last() {
+    let mut ward = Ward::new();
+    for _ in 0..100 {
+        let (pager, _) = ward.connect(resume("pager"));
+        ward.lose(pager);
+        ward.pass(Duration::from_secs(60));
+    }
+    ward.pass(Duration::from_secs(3_539));
+    assert_eq!(ward.broker.counters().sessions, 1);
+    ward.pass(Duration::from_secs(1));
+    assert_eq!(ward.broker.counters().sessions, 0);
+    assert_eq!(ward.broker.next_deadline(), None, "no timer is left behind");
+}
+
+#[test]
 fn a_take_over_tells_the_old_connection_and_keeps_the_session() {
     let mut ward = Ward::new();
     let (old, _) = ward.connect(resume("pager"));
