@@ -38,7 +38,7 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Timers do not reach further; a token that lasts longer is looked at again by then.
 const TOKEN_WATCH_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// How long reading rests when the journal's memory side is full.
+/// How long what was read waits before it is looked at again, when the disk or the client's own reading is behind.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// Serves a connected socket until it ends.
@@ -133,20 +133,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         node: &Node,
     ) -> &'static str {
         let mut locks = door.locks.clone();
-        let token_end = admitted.expires().map(|at| {
+        let mut token_end = admitted.expires().map(|at| {
             let left = Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
             Instant::now() + left.min(TOKEN_WATCH_MAX)
         });
         // What came in the same segment as CONNECT.
         let mut unread = !self.input.is_empty();
         loop {
-            if unread {
-                if self.packets(id, admitted.grants(), node) {
-                    // More than one batch was waiting.
-                    tokio::task::yield_now().await;
-                } else {
-                    unread = false;
-                }
+            // A client that does not take its acknowledgements is not heard; when the disk is behind, nobody is, while what is
+            // on its way to clients goes on.
+            let hearing = self.output.len() < WRITE_BYTES && !node.is_congested();
+            if unread && hearing {
+                unread = self.packets(id, admitted.grants(), node);
             }
             let transmit = if self.output.len() < WRITE_BYTES {
                 node.transmit(id, &mut self.output, WRITE_BYTES, &mut self.alerts)
@@ -157,11 +155,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let _ = timeout(FAREWELL_MAX, self.flush()).await;
                 return "closed by the server";
             }
-            if unread && self.output.is_empty() {
+            let writing = !self.output.is_empty();
+            if unread && hearing && !writing {
+                // More than one batch was waiting; others get their turn.
+                tokio::task::yield_now().await;
                 continue;
             }
-            let writing = !self.output.is_empty();
-            // A client that does not take its acknowledgements is not read from.
             let reading = !unread && self.output.len() < WRITE_BYTES;
             if reading && self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
@@ -171,10 +170,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             let stalled = self.progress + WRITE_STALL_MAX;
             tokio::select! {
+                // What may end the connection comes first: a client that never pauses must not outrun it.
                 biased;
-                written = self.writer.write_buf(&mut self.output), if writing => match written {
-                    Ok(0) | Err(_) => return "write failed",
-                    Ok(_) if self.output.is_empty() => {
+                Ok(()) = locks.changed() => match door.readmit(admitted, clock::now()) {
+                    Ok(()) => node.regrant(id, admitted.grants()),
+                    Err(text) => node.disconnect(id, ReasonCode::NotAuthorized, &text),
+                },
+                () = sleep_until(token_end.unwrap_or(stalled)), if token_end.is_some() => {
+                    token_end = None;
+                    node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
+                }
+                written = self.writer.write_buf(&mut self.output), if writing => {
+                    if !matches!(written, Ok(1..)) {
+                        return "write failed";
+                    }
+                    self.progress = Instant::now();
+                    if self.output.is_empty() {
                         if self.writer.flush().await.is_err() {
                             return "write failed";
                         }
@@ -183,28 +194,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                             node.metrics().received_to_alert.observe(seconds(now, received_at));
                         }
                     }
-                    Ok(_) => self.progress = Instant::now(),
                 },
+                () = sleep_until(stalled), if writing => return "the client stopped reading",
                 read = self.reader.read_buf(&mut self.input), if reading => match read {
                     Ok(0) => return "connection closed by the client",
                     Ok(_) => unread = true,
                     Err(_) => return "connection lost",
                 },
                 () = waker.notified() => {}
-                Ok(()) = locks.changed() => {
-                    locks.mark_unchanged();
-                    match door.readmit(admitted, clock::now()) {
-                        Ok(()) => node.regrant(id, admitted.grants()),
-                        Err(text) => node.disconnect(id, ReasonCode::NotAuthorized, &text),
-                    }
-                }
-                () = sleep_until(token_end.unwrap_or(stalled)), if token_end.is_some() => {
-                    node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
-                }
-                () = sleep_until(stalled), if writing => return "the client stopped reading",
-            }
-            while unread && node.is_congested() {
-                tokio::time::sleep(CONGESTION_PAUSE).await;
+                () = tokio::time::sleep(CONGESTION_PAUSE), if unread => {}
             }
         }
     }
