@@ -65,7 +65,7 @@ impl Decoder {
         let (code, flags) = (first >> 4, first & 0x0F);
         let packet = PacketType::from_u8(code).ok_or(DecodeError::UnknownPacketType { code })?;
         if !packet.allows_flags(flags, self.version) {
-            return Err(DecodeError::FixedHeaderFlags { packet, flags });
+            return Err(DecodeError::FixedHeaderFlags { packet, flags }); // [MQTT3-2.2.2-2]
         }
         self.check_turn(packet)?;
         let (remaining, len) = match variable_integer(rest) {

@@ -63,8 +63,10 @@ pub fn fit(packet: &mut Packet, version: Version, max: u32) -> Result<(), Encode
     Ok(())
 }
 
-/// What of a packet only explains it. A publish has nothing of the kind: its user properties are its content
-/// [MQTT-3.3.2-17].
+/// What of a packet only explains it, and goes where it does not fit: [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2]
+/// [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1]
+/// [MQTT-3.11.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4] [MQTT-3.15.2-2] [MQTT-3.15.2-3]. A publish has nothing of the kind: its
+/// user properties are its content [MQTT-3.3.2-17].
 fn diagnostics(packet: &mut Packet) -> Option<(&mut Option<ByteString>, &mut UserProperties)> {
     match packet {
         Packet::ConnAck(p) => Some((&mut p.properties.reason_string, &mut p.properties.user)),

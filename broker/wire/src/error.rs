@@ -86,6 +86,14 @@ pub enum DecodeError {
         /// In which field.
         field: &'static str,
     },
+    /// A topic, client identifier or user name contains U+0001 to U+001F or U+007F to U+009F (section 1.5.4).
+    #[error("{packet}: the {field} contains a control character")]
+    ControlCharacter {
+        /// In which packet.
+        packet: PacketType,
+        /// In which field.
+        field: &'static str,
+    },
     /// A property identifier that the specification does not have.
     #[error("{packet}: there is no property {id:#04x}")]
     UnknownProperty {
@@ -171,7 +179,7 @@ pub enum DecodeError {
     /// A protocol name that is not MQTT's [MQTT-3.1.2-1]: there is nobody to answer.
     #[error("CONNECT: the protocol name is not MQTT")]
     UnknownProtocolName,
-    /// An empty client identifier where the version needs one [MQTT 3.1.1, MQTT-3.1.3-8].
+    /// An empty client identifier where the version needs one [MQTT3-3.1.3-7] [MQTT3-3.1.3-8].
     #[error("CONNECT: an empty client identifier needs a clean session and MQTT 3.1.1 or later")]
     ClientIdentifierNotValid,
 }
@@ -187,6 +195,7 @@ impl DecodeError {
             | Self::OverlongInteger { .. }
             | Self::NotUtf8 { .. }
             | Self::NulCharacter { .. }
+            | Self::ControlCharacter { .. }
             | Self::UnknownProperty { .. }
             | Self::PropertyNotAllowed { .. }
             | Self::Malformed { .. } => ReasonCode::MalformedPacket,

@@ -79,7 +79,8 @@ impl PacketType {
         }
     }
 
-    /// Whether the low half of the first byte may be `flags` [MQTT-2.1.3-1]. Those of PUBLISH are its own to check.
+    /// Whether the low half of the first byte may be `flags` [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+    /// [MQTT-3.14.1-1] [MQTT-3.15.1-1]. Those of PUBLISH are its own to check.
     pub(crate) const fn allows_flags(self, flags: u8, version: Option<Version>) -> bool {
         if matches!(self, Self::Publish) {
             return true;

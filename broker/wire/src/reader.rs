@@ -67,7 +67,7 @@ impl Reader {
         self.take(usize::from(len), field)
     }
 
-    /// A UTF-8 string without U+0000 [MQTT-1.5.4-1] [MQTT-1.5.4-2].
+    /// A UTF-8 string without U+0000, taken as it is [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3].
     pub(crate) fn string(&mut self, field: &'static str) -> Result<ByteString, DecodeError> {
         let bytes = self.binary(field)?;
         if bytes.contains(&0) {
@@ -76,15 +76,25 @@ impl Reader {
         ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8 { packet: self.packet, field })
     }
 
+    /// A string that names something and so ends up in logs, metrics and records: no control characters in it, which a
+    /// server may refuse (section 1.5.4).
+    pub(crate) fn name(&mut self, field: &'static str) -> Result<ByteString, DecodeError> {
+        let name = self.string(field)?;
+        if name.chars().any(char::is_control) {
+            return Err(DecodeError::ControlCharacter { packet: self.packet, field });
+        }
+        Ok(name)
+    }
+
     pub(crate) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
         const FIELD: &str = "packet identifier";
         let id = self.u16(FIELD)?;
         id.try_into().map(PacketId).map_err(|_| self.protocol(FIELD, "must not be 0"))
     }
 
-    /// A subscribable filter, shared or not; `index` is its place in the packet.
+    /// A subscribable filter, shared or not [MQTT-3.8.3-1] [MQTT-3.10.3-1]; `index` is its place in the packet.
     pub(crate) fn topic_filter(&mut self, index: usize) -> Result<ByteString, DecodeError> {
-        let filter = self.string("topic filter")?;
+        let filter = self.name("topic filter")?;
         if topic::is_valid_subscription(&filter) {
             Ok(filter)
         } else {
@@ -202,6 +212,7 @@ impl Reader {
         self.once(slot, property, value)
     }
 
+    /// Two strings like any other [MQTT-1.5.7-1].
     pub(crate) fn user_property(&mut self, into: &mut UserProperties) -> Result<(), DecodeError> {
         let name = self.string("user property name")?;
         let value = self.string("user property value")?;

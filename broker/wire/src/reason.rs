@@ -112,7 +112,9 @@ impl ReasonCode {
         self as u8 >= 0x80
     }
 
-    /// Whether `sender` may give this reason in this packet (section 2.4, table 2-6, and the table of each packet).
+    /// Whether `sender` may give this reason in this packet (section 2.4, table 2-6, and the table of each packet):
+    /// [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+    /// [MQTT-3.14.2-1] [MQTT-3.15.2-1].
     /// What CONNACK is allowed here is MQTT 5's; [`crate::encode`] maps it for earlier versions.
     #[rustfmt::skip]
     pub const fn allowed_in(self, packet: PacketType, sender: Sender) -> bool {
@@ -216,7 +218,7 @@ impl ReasonCode {
         }
     }
 
-    /// The SUBACK return code of MQTT 3.1.1: the granted QoS, or failure.
+    /// The SUBACK return code of MQTT 3.1.1: the granted QoS, or failure [MQTT3-3.9.3-2].
     pub(crate) const fn suback_return_code(self) -> u8 {
         if self.is_error() { Self::UnspecifiedError as u8 } else { self as u8 }
     }

@@ -1,12 +1,14 @@
 //! Topic names and filters: validation and matching (MQTT 5 section 4.7).
 
-/// Whether `name` may stand in a PUBLISH: 1 to 65,535 bytes, no `+`, `#` or U+0000 [MQTT-3.3.2-2] [MQTT-4.7.3-2].
+/// Whether `name` may stand in a PUBLISH: 1 to 65,535 bytes, no `+`, `#` or U+0000 [MQTT-3.3.2-2]
+/// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3].
 pub fn is_valid_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 65_535 && !name.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
 /// Whether `filter` may be subscribed: wildcards only as whole levels, `#` only last [MQTT-4.7.1-1] [MQTT-4.7.1-2].
-/// A `$share/GROUP/` prefix is not looked at here; split it off with [`Shared::parse`] first.
+/// Wildcards are never refused as such [MQTT3-3.8.3-2]. A `$share/GROUP/` prefix is not looked at here; split it off with
+/// [`Shared::parse`] first.
 pub fn is_valid_filter(filter: &str) -> bool {
     if filter.is_empty() || filter.len() > 65_535 || filter.bytes().any(|b| b == 0) {
         return false;
@@ -26,7 +28,7 @@ pub fn is_valid_filter(filter: &str) -> bool {
 }
 
 /// The naive matcher, level by level: the reference that faster ones are tested against.
-/// `#` and `+` first do not match names that begin with `$` [MQTT-4.7.2-1].
+/// `#` and `+` first do not match names that begin with `$` [MQTT-4.7.2-1]; all else is compared as it is [MQTT-4.7.3-4].
 pub fn matches(filter: &str, name: &str) -> bool {
     if name.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;

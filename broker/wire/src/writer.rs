@@ -101,7 +101,7 @@ pub(crate) trait Sink {
         Ok(())
     }
 
-    /// A property block behind its length.
+    /// A property block behind its length, which is there even if it is 0 [MQTT-2.2.2-1].
     fn properties(&mut self, block: &impl PropertyBlock) -> Result<(), EncodeError>
     where
         Self: Sized,

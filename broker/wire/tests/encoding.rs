@@ -122,6 +122,7 @@ fn a_reason_that_the_packet_does_not_have_is_an_error() {
     }
 }
 
+/// [MQTT3-4.7.3-3] [MQTT-4.7.3-3]
 #[test]
 fn what_no_packet_can_hold_is_an_error() {
     let long = "t".repeat(65_536);

@@ -418,6 +418,36 @@ fn disconnect_and_auth() {
 }
 
 #[test]
+fn control_characters_in_names() {
+    let controls: [&[u8]; 4] = [b"\x01", b"\x1F", b"\x7F", b"\xC2\x9F"];
+    for control in controls {
+        let name = [&[0, control.len() as u8 + 1, b'a'], control].concat();
+        let says = "contains a control character";
+        for level in [b"\x04", b"\x05"] {
+            let properties: &[u8] = if *level == *b"\x05" { b"\0" } else { b"" };
+            let head = |flags: u8| [b"\0\x04MQTT", &level[..], &[flags, 0, 0], properties].concat();
+            let identifier = [&head(2)[..], &name].concat();
+            let user = [&head(0x82)[..], b"\0\x01c", &name].concat();
+            let will = [&head(6)[..], b"\0\x01c", properties, &name, b"\0\0"].concat();
+            for body in [identifier, user, will] {
+                assert_refused(NewServer, &packet(0x10, &body), MalformedPacket, says);
+            }
+        }
+        for version in [V311, V5] {
+            let properties: &[u8] = if version == V5 { b"\0" } else { b"" };
+            let publish = packet(0x30, &[&name, properties, b"x"].concat());
+            let subscribe = packet(0x82, &[b"\0\x01", properties, &name, b"\0"].concat());
+            let unsubscribe = packet(0xA2, &[b"\0\x01", properties, &name].concat());
+            for bytes in [publish, subscribe, unsubscribe] {
+                assert_refused(Server(version), &bytes, MalformedPacket, says);
+            }
+        }
+        let response = [b"\0\x01t", &[name.len() as u8 + 1, 0x08][..], &name].concat();
+        assert_refused(Server(V5), &packet(0x30, &response), MalformedPacket, says);
+    }
+}
+
+#[test]
 fn what_looks_wrong_and_is_allowed() {
     let accepted: &[(To, &[u8])] = &[
         (Server(V5), b"\xE0\0"),
@@ -426,9 +456,11 @@ fn what_looks_wrong_and_is_allowed() {
         // MQTT 3.1 repeats a SUBSCRIBE or a PUBREL with DUP.
         (Server(V31), b"\x8A\x06\0\x01\0\x01t\0"),
         (Server(V31), b"\x6A\x02\0\x01"),
-        // Noncharacters and control characters are only discouraged [MQTT-1.5.4].
+        // Noncharacters are only discouraged, and control characters outside of names [1.5.4].
         (Server(V311), b"\x30\x05\0\x03\xEF\xBF\xBF"),
-        (Server(V311), b"\x30\x03\0\x01\x01"),
+        (Server(V5), b"\x30\x0C\0\x01t\x08\x26\0\x01k\0\x02a\n"),
+        // MQTT 3.1 did not use the lowest connect flag.
+        (NewServer, b"\x10\x0F\0\x06MQIsdp\x03\x03\0\0\0\x01c"),
         // A payload that is called text and is none is for the session to judge.
         (Server(V5), b"\x30\x07\0\x01t\x02\x01\x01\xFF"),
         // MQTT 5 has passwords without user names.

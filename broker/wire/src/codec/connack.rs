@@ -82,12 +82,13 @@ pub(crate) fn encode(connack: &ConnAck, version: Version, out: &mut impl Sink) -
     let packet = PacketType::ConnAck;
     // A refusal never has a session present [MQTT-3.2.2-6].
     let present = connack.session_present && connack.reason == ReasonCode::Success && version != Version::V31;
-    out.u8(if present { SESSION_PRESENT } else { 0 });
+    out.u8(if present { SESSION_PRESENT } else { 0 }); // [MQTT-3.2.2-1]
     if version == Version::V5 {
         connack.reason.require_in(packet)?;
         out.u8(connack.reason as u8);
         return out.properties(&connack.properties);
     }
+    // What has no return code is not said: the server closes instead [MQTT3-3.2.2-6].
     let code = connack
         .reason
         .connack_return_code()

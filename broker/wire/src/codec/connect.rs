@@ -19,7 +19,8 @@ const USER_NAME: u8 = 1 << 7;
 /// What means something only where there is a will.
 const OF_WILL: u8 = 0b11 << WILL_QOS_SHIFT | WILL_RETAIN;
 
-/// Set by bridges of other brokers on a level that they otherwise speak.
+/// Set by bridges of another broker to ask for extensions of its own. Refused with 0x01 they come again without it, and need
+/// no extension [MQTT3-7.0.0-2].
 const BRIDGE: u8 = 0x80;
 
 /// `version` is set as soon as it is known, so that a CONNECT that is wrong further on can be answered in it.
@@ -34,7 +35,7 @@ pub(crate) fn decode(mut reader: Reader, version: &mut Option<Version>) -> Resul
         Version::V5 => decode_properties(&mut reader)?,
         Version::V31 | Version::V311 => ConnectProperties::default(),
     };
-    let client_id = reader.string("client identifier")?;
+    let client_id = reader.name("client identifier")?;
     let identifiable = match spoken {
         Version::V31 => !client_id.is_empty(),
         Version::V311 => !client_id.is_empty() || clean_start,
@@ -43,8 +44,9 @@ pub(crate) fn decode(mut reader: Reader, version: &mut Option<Version>) -> Resul
     if !identifiable {
         return Err(DecodeError::ClientIdentifierNotValid);
     }
+    // Each field where its flag says so [MQTT-3.1.2-9].
     let will = if flags & WILL != 0 { Some(decode_will(&mut reader, flags, spoken)?) } else { None };
-    let username = if flags & USER_NAME != 0 { Some(reader.string("user name")?) } else { None };
+    let username = if flags & USER_NAME != 0 { Some(reader.name("user name")?) } else { None };
     let password = if flags & PASSWORD != 0 { Some(reader.binary("password")?) } else { None };
     reader.finish()?;
     Ok(Connect { version: spoken, clean_start, keep_alive, client_id, will, username, password, properties })
@@ -68,14 +70,14 @@ fn decode_version(reader: &mut Reader) -> Result<Version, DecodeError> {
 }
 
 fn check_flags(flags: u8, version: Version) -> Result<(), &'static str> {
-    if flags & RESERVED != 0 {
-        return Err("the reserved bit is set"); // [MQTT-3.1.2-3]
+    if version != Version::V31 && flags & RESERVED != 0 {
+        return Err("the reserved bit is set"); // [MQTT-3.1.2-3]; MQTT 3.1 does not use it
     }
     if flags & WILL == 0 && flags & OF_WILL != 0 {
         return Err("will QoS or will retain without a will"); // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
     }
     if version != Version::V5 && flags & PASSWORD != 0 && flags & USER_NAME == 0 {
-        return Err("a password without a user name needs MQTT 5"); // MQTT 3.1.1 [MQTT-3.1.2-22]
+        return Err("a password without a user name needs MQTT 5"); // [MQTT3-3.1.2-22]
     }
     Ok(())
 }
@@ -95,7 +97,7 @@ fn decode_will(reader: &mut Reader, flags: u8, version: Version) -> Result<Will,
             }?;
         }
     }
-    let topic = reader.string(TOPIC)?;
+    let topic = reader.name(TOPIC)?;
     if !topic::is_valid_name(&topic) {
         return Err(DecodeError::TopicNameInvalid { packet: reader.packet(), field: TOPIC });
     }

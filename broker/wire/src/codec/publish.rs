@@ -33,7 +33,7 @@ pub(crate) fn decode(
     version: Version,
     sender: Sender,
 ) -> Result<Publish, DecodeError> {
-    const TOPIC: &str = "topic name";
+    const TOPIC: &str = "topic name"; // [MQTT-3.3.2-1]
     let wrong_flags = DecodeError::FixedHeaderFlags { packet: reader.packet(), flags };
     let dup = flags & DUP != 0;
     let qos = match QoS::from_bits(flags >> QOS_SHIFT & 0b11) {
@@ -41,11 +41,12 @@ pub(crate) fn decode(
         Some(QoS::AtMostOnce) if dup => return Err(wrong_flags), // [MQTT-3.3.1-2]
         Some(qos) => qos,
     };
-    let topic = reader.string(TOPIC)?;
+    let topic = reader.name(TOPIC)?;
     let aliased = topic.is_empty() && version == Version::V5;
     if !aliased && !topic::is_valid_name(&topic) {
         return Err(DecodeError::TopicNameInvalid { packet: reader.packet(), field: TOPIC });
     }
+    // [MQTT-2.2.1-2]
     let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
     let mut properties = PublishProperties::default();
     if version == Version::V5 {
@@ -83,7 +84,7 @@ pub(crate) fn decode_property(
             block.once(&mut p.topic_alias, property, value)
         }
         Property::ResponseTopic => {
-            let value = block.string(field)?;
+            let value = block.name(field)?; // [MQTT-3.3.2-13]
             if !topic::is_valid_name(&value) {
                 // [MQTT-3.3.2-14] [MQTT-4.7.3-1]
                 return Err(block.protocol(field, "must not be empty and must not contain + or #"));
@@ -96,7 +97,7 @@ pub(crate) fn decode_property(
             p.subscription_ids.push(block.subscription_id()?);
             Ok(())
         }
-        Property::ContentType => block.string_property(property, &mut p.content_type),
+        Property::ContentType => block.string_property(property, &mut p.content_type), // [MQTT-3.3.2-19]
         other => Err(block.not_allowed(other)),
     }
 }
@@ -123,7 +124,8 @@ impl PropertyBlock for PublishProperties {
     }
 }
 
-/// What is the same for every subscriber and at every moment: all but expiry, alias and subscription identifiers.
+/// What is the same for every subscriber and at every moment, as it came [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16]
+/// [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]: all but expiry, alias and subscription identifiers.
 pub(crate) fn put_lasting_properties(p: &PublishProperties, out: &mut impl Sink) -> Result<(), EncodeError> {
     out.u8_property(Property::PayloadFormatIndicator, p.payload_format);
     out.string_property(Property::ResponseTopic, p.response_topic.as_ref())?;

@@ -1,8 +1,10 @@
 //! What the test files share.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
 
+pub(crate) mod broken;
 pub(crate) mod check;
 pub(crate) mod mutations;
+pub(crate) mod other;
 pub(crate) mod packets;
 
 use bytes::BytesMut;
