@@ -120,7 +120,7 @@ pub enum AuthError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// Demanded, and not shown.
-    #[error("this listener demands a token as the CONNECT's password, and there is none")]
+    #[error("this listener demands a token, as the CONNECT's password or by method ace, and there is none")]
     NoToken,
     /// Shown, and refused.
     #[error(transparent)]
@@ -144,7 +144,7 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// For the CONNACK, or the DISCONNECT that answers an AUTH.
+    /// For the CONNACK to a token in the password, or to a certificate.
     pub fn reason(&self) -> ReasonCode {
         match self {
             Self::NoToken | Self::Token(_) => ReasonCode::BadUserNameOrPassword,

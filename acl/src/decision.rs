@@ -4,7 +4,7 @@ use std::fmt;
 
 use wardline_wire::ReasonCode;
 
-use crate::{Principal, Rule};
+use crate::{List, Principal, Rule};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ impl Decision<'_> {
         match self {
             Self::Granted(_) => ReasonCode::Success,
             Self::Malformed(_) => ReasonCode::TopicFilterInvalid,
+            // A denial keeps something from somebody who may read around it: the code does not say what is there.
+            Self::Denied(rule) if rule.list() == List::DenySubscribe => ReasonCode::UnspecifiedError,
             Self::Denied(_) | Self::UnknownPrincipal(_) | Self::NotGranted(..) | Self::OutsideScope(..) => {
                 ReasonCode::NotAuthorized
             }

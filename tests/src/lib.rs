@@ -12,28 +12,36 @@
 //! |---|---|
 //! | [`Site`] | certificates, tokens, policy, rules and configuration in a temporary directory |
 //! | [`Broker`] | a running `wardline serve` |
+//! | [`Bystanders`] | two clients that must not notice what others do |
 //! | [`Process`] | any child whose lines are waited for: `mosquitto_sub`, a Python script |
 //! | [`RawClient`] | bytes and single packets over TCP, for what no client library would send |
+//! | [`WebSocket`] | frames as they are, also those that no library would send |
 //! | [`rumqtt`] | rumqttc, MQTT 3.1.1 and 5, with and without TLS |
 //! | [`record`] | what the audit tables hold |
+//! | [`catalogue`] | the normative statements of MQTT, and what shows that they are kept |
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's tools assert")]
 
 mod binary;
 mod broker;
+mod bystanders;
+pub mod catalogue;
 mod process;
 mod raw;
 pub mod record;
 pub mod rumqtt;
 mod site;
+mod websocket;
 
 use std::time::Duration;
 
 pub use binary::{wardline, workspace};
 pub use broker::{Broker, Exit};
+pub use bystanders::Bystanders;
 pub use process::Process;
-pub use raw::{RawClient, connect};
+pub use raw::{RawClient, connect, tcp};
 pub use site::{Credentials, Site};
+pub use websocket::{Opcode, WebSocket};
 
 /// The longest that anything is waited for. Generous, because a test machine may be busy; nothing waits it out unless
 /// it is broken.

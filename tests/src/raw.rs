@@ -12,10 +12,10 @@ use wardline_wire::{
 
 use crate::DEADLINE;
 
-/// A TCP connection that speaks one version of MQTT, packet by packet.
+/// A connection, of TCP unless said otherwise, that speaks one version of MQTT, packet by packet.
 #[derive(Debug)]
-pub struct RawClient {
-    stream: TcpStream,
+pub struct RawClient<S = TcpStream> {
+    stream: S,
     version: Version,
     decoder: Decoder,
     buffer: BytesMut,
@@ -38,16 +38,7 @@ pub fn connect(version: Version, client_id: &str) -> Connect {
 impl RawClient {
     /// Opens the connection and sends nothing.
     pub fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the broker listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
-        stream.set_nodelay(true).expect("a socket takes an option");
-        Self {
-            stream,
-            version,
-            decoder: Decoder::client_side(version, PACKET_SIZE_MAX),
-            buffer: BytesMut::new(),
-        }
+        Self::over(tcp(address), version)
     }
 
     /// Opens, connects with a clean start, and demands success.
@@ -57,17 +48,48 @@ impl RawClient {
 
     /// Opens, connects as said, and demands success.
     pub fn connected_by(address: SocketAddr, connect: Connect) -> Self {
-        let mut client = Self::open(address, connect.version);
-        client.send(&Packet::Connect(Box::new(connect)));
-        match client.receive() {
-            Packet::ConnAck(answer) if !answer.reason.is_error() => client,
+        Self::open(address, connect.version).admitted(connect)
+    }
+
+    /// A second handle on the same connection, for a thread that only sends.
+    pub fn sender(&self) -> RawSender {
+        RawSender { stream: self.stream.try_clone().expect("a socket can be shared"), version: self.version }
+    }
+}
+
+/// A TCP connection with deadlines.
+pub fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the broker listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
+    stream.set_nodelay(true).expect("a socket takes an option");
+    stream
+}
+
+impl<S: Read + Write> RawClient<S> {
+    /// Speaks over a connection that is there.
+    pub fn over(stream: S, version: Version) -> Self {
+        let decoder = Decoder::client_side(version, PACKET_SIZE_MAX);
+        Self { stream, version, decoder, buffer: BytesMut::new() }
+    }
+
+    /// Connects as said, and demands success.
+    pub fn admitted(mut self, connect: Connect) -> Self {
+        self.send(&Packet::Connect(Box::new(connect)));
+        match self.receive() {
+            Packet::ConnAck(answer) if !answer.reason.is_error() => self,
             other => panic!("refused: {other:?}"),
         }
     }
 
+    /// What it speaks over.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Sends bytes as they are. That the other end has closed already is no failure: what it answered is still to be read.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        match self.stream.write_all(bytes) {
+        match self.stream.write_all(bytes).and_then(|()| self.stream.flush()) {
             Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 panic!("cannot send: {error}")
             }
@@ -111,6 +133,20 @@ impl RawClient {
         }
     }
 
+    /// The next `count` bytes as they come: what the decoder would not show.
+    ///
+    /// # Panics
+    /// If the connection ends or the deadline passes before.
+    pub fn receive_bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            let mut chunk = [0; 4_096];
+            let read = self.stream.read(&mut chunk).expect("bytes come in time");
+            assert!(read > 0, "closed after {:02x?}", &self.buffer[..]);
+            self.buffer.extend_from_slice(chunk.get(..read).expect("read counts what it filled"));
+        }
+        self.buffer.split_to(count).to_vec()
+    }
+
     /// Waits until the broker closes the connection; what it says before is returned.
     pub fn until_closed(&mut self) -> Vec<Packet> {
         std::iter::from_fn(|| self.try_receive()).collect()
@@ -140,11 +176,6 @@ impl RawClient {
             Packet::SubAck(answer) if answer.reasons.iter().all(|reason| !reason.is_error()) => {}
             other => panic!("not granted: {other:?}"),
         }
-    }
-
-    /// A second handle on the same connection, for a thread that only sends.
-    pub fn sender(&self) -> RawSender {
-        RawSender { stream: self.stream.try_clone().expect("a socket can be shared"), version: self.version }
     }
 }
 

@@ -4,45 +4,8 @@
 
 use std::net::{Shutdown, TcpStream};
 
-use wardline_tests::{Broker, DEADLINE, RawClient, Site, connect, record};
+use wardline_tests::{Broker, Bystanders, DEADLINE, RawClient, Site, connect, record};
 use wardline_wire::{Packet, ReasonCode, Version};
-
-/// Two clients that do nothing wrong, connected before the others do.
-struct Bystanders {
-    publisher: RawClient,
-    subscriber: RawClient,
-    sent: u16,
-}
-
-impl Bystanders {
-    fn of(broker: &Broker) -> Self {
-        let mut subscriber = RawClient::connected(broker.address("lab"), Version::V311, "bystander-sub");
-        subscriber.subscribe("bystander/#");
-        let publisher = RawClient::connected(broker.address("lab"), Version::V5, "bystander-pub");
-        Self { publisher, subscriber, sent: 0 }
-    }
-
-    /// Demands that they still hear each other, on the connections they had.
-    fn are_undisturbed(&mut self) {
-        self.sent += 1;
-        let payload = format!("message {}", self.sent);
-        let answer = self.publisher.publish("bystander/1", payload.as_bytes(), self.sent);
-        assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
-        match self.subscriber.receive() {
-            Packet::Publish(publish) => {
-                assert_eq!(publish.payload, payload);
-                let ack = wardline_wire::Ack {
-                    packet_id: publish.packet_id.expect("QoS 1"),
-                    reason: ReasonCode::Success,
-                    reason_string: None,
-                    user: Vec::new(),
-                };
-                self.subscriber.send(&Packet::PubAck(ack));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
 
 /// The reason in the DISCONNECT with which an MQTT 5 connection ended.
 fn goodbye(client: &mut RawClient) -> ReasonCode {

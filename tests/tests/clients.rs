@@ -39,6 +39,7 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
+/// [MQTT3-7.0.0-2] [MQTT3-7.1.1-1]
 #[test]
 fn mosquitto_clients_speak_mqtt_3_1_1() {
     let site = Site::new();
@@ -97,6 +98,7 @@ fn paho_speaks_mqtt_5() {
     paho("5", "lab", "tcp");
 }
 
+/// [MQTT3-7.0.0-2] [MQTT3-7.1.1-1]
 #[test]
 fn paho_speaks_mqtt_over_websockets() {
     paho("3.1.1", "web", "websockets");

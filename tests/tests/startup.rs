@@ -104,6 +104,7 @@ fn serve_on_a_small_disk(site: &Site) -> Broker {
     Broker::start_command(&mut command)
 }
 
+/// [MQTT3-4.8.0-2]
 #[test]
 fn a_full_disk_ends_acknowledgements_and_is_said() {
     let site = Site::new();

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
-use wardline_wire::topic;
+use wardline_wire::{ReasonCode, topic};
 
 use super::*;
 use crate::{Decision, ScopeEntry};
@@ -102,6 +102,8 @@ fn every_answer_names_its_rule() {
     assert_eq!(explain(device.publish("alerts/x")), "no rule grants publish alerts/x");
     let lab = grants("service:lab");
     assert_eq!(explain(lab.subscribe("secret/a")), "denied by role lab: deny_subscribe secret/#");
+    assert_eq!(lab.subscribe("secret/a").reason(), ReasonCode::UnspecifiedError);
+    assert_eq!(device.subscribe("alerts/#").reason(), ReasonCode::NotAuthorized);
     assert_eq!(explain(lab.subscribe("$share/g")), "$share/g is not $share/GROUP/FILTER");
     assert_eq!(explain(grants("staff:nobody").publish("a")), "the policy does not name staff:nobody");
     let scope: Scope = r#"[["a",["pub"]]]"#.parse().unwrap();

@@ -1,30 +1,27 @@
-//! The broker as a whole: who is connected, and how connections and sessions begin and end.
+//! The broker as a whole: what it holds, has counted and has to tell.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
-use bytes::BytesMut;
-use bytestring::ByteString;
+use bytes::Bytes;
 use jiff::Timestamp;
 use slab::Slab;
+use smallvec::SmallVec;
 use wardline_journal::{Access, AccessEvent, DeliveryStep, Log, Offset, Origin};
-use wardline_wire::{
-    ConnAck, ConnAckProperties, Connect, Disconnect, Packet, Publish, ReasonCode, SubAck, Version, Will,
-};
+use wardline_wire::{Connect, Packet, SubAck};
 
 use crate::{
     connection::{Connection, ConnectionId},
-    gate::Gate,
-    limits::Limits,
+    limits::{ClientLimits, Limit, Limits, Reached},
+    presence::Presence,
     retained::Retained,
     route::{Entry, Hit, Target},
-    session::{NEVER, Session, SessionId},
-    state,
+    session::{Session, SessionId},
+    shared::Groups,
     stored::Stored,
-    timer::{Timer, Timers},
+    timer::Timers,
     tree::Tree,
 };
 
@@ -57,17 +54,31 @@ pub struct ConnectRequest {
     pub peer: Arc<str>,
     /// Filters of topics that this client is never sent, whatever it has subscribed.
     pub withheld: Arc<[Box<str>]>,
+    /// What its listener grants it.
+    pub limits: Arc<ClientLimits>,
+    /// The last word of enhanced authentication, for the CONNACK.
+    pub authentication_data: Option<Bytes>,
 }
 
 /// What the broker has counted since it started, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Publishes received and accepted.
+    /// Packets of any kind from clients that were let in, their CONNECT included.
+    pub packets_received: u64,
+    /// Packets of any kind to them.
+    pub packets_sent: u64,
+    /// Publishes from clients, accepted or not.
+    pub publishes_received: u64,
+    /// Bytes of their payloads.
+    pub publish_bytes_received: u64,
+    /// Publishes accepted, those of the node and its plugins included.
     pub publishes_accepted: u64,
     /// Publishes received and denied.
     pub publishes_denied: u64,
     /// Publishes written to subscribers.
     pub publishes_sent: u64,
+    /// Bytes of their payloads.
+    pub publish_bytes_sent: u64,
     /// QoS 0 telemetry shed because a subscriber was slow.
     pub shed: u64,
     /// QoS 1 and 2 telemetry not queued because a session's queue was full.
@@ -78,14 +89,32 @@ pub struct Counters {
     pub too_large: u64,
     /// Publishes not sent to a client because a denial withholds their topic.
     pub withheld: u64,
+    /// Clients that were let in.
+    pub connects: u64,
+    /// Sessions that ended because their expiry had passed.
+    pub sessions_expired: u64,
     /// Connections now.
     pub connections: usize,
+    /// The most connections there were at a time.
+    pub connections_peak: usize,
     /// Sessions now, connected or not.
     pub sessions: usize,
-    /// Subscriptions now.
+    /// Subscriptions now, those shared included.
     pub subscriptions: usize,
+    /// Shared subscriptions now.
+    pub shared_subscriptions: usize,
+    /// Publishes that a subscriber was owed and the journal did not give back.
+    pub unreadable: u64,
     /// Retained messages now.
     pub retained: usize,
+    /// Bytes of their payloads.
+    pub retained_bytes: usize,
+    /// Publishes waiting for sessions and shared subscriptions now, in memory or in the journal; not those in flight.
+    pub queued_messages: usize,
+    /// Bytes of them: topics, payloads and properties.
+    pub queued_bytes: usize,
+    /// Publishes sent to subscribers and not acknowledged now.
+    pub in_flight: usize,
 }
 
 /// Held back until the journal's first `after` entries are durable.
@@ -110,7 +139,10 @@ pub(crate) enum HeldPacket {
 /// An alert that was handed to connected pagers and not confirmed by all of them.
 #[derive(Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) pagers: u32,
+    pub(crate) alert: Arc<str>,
+    pub(crate) topic: Arc<str>,
+    /// Those of whom a confirmation may still come.
+    pub(crate) pagers: SmallVec<[SessionId; 2]>,
     pub(crate) confirmed: bool,
 }
 
@@ -124,7 +156,11 @@ pub struct Broker<L> {
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_client: HashMap<Arc<str>, SessionId>,
     pub(crate) tree: Tree<Target, Entry>,
+    pub(crate) groups: Groups,
     pub(crate) subscriptions: usize,
+    pub(crate) shared_subscriptions: usize,
+    pub(crate) presence: Presence,
+    pub(crate) reached: Reached,
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
     pub(crate) held: VecDeque<Held>,
@@ -153,7 +189,11 @@ impl<L: Log> Broker<L> {
             sessions: Slab::new(),
             by_client: HashMap::new(),
             tree: Tree::default(),
+            groups: Groups::default(),
             subscriptions: 0,
+            shared_subscriptions: 0,
+            presence: Presence::default(),
+            reached: Reached::default(),
             retained: Retained::default(),
             timers: Timers::default(),
             held: VecDeque::new(),
@@ -181,15 +221,29 @@ impl<L: Log> Broker<L> {
         &self.log
     }
 
-    /// Counted since the start, and present now.
+    /// Counted since the start, and present now. Looks at every session.
     pub fn counters(&self) -> Counters {
+        let lanes = self.sessions.iter().map(|(_, session)| (session.lanes.len(), session.lanes.bytes()));
+        let waiting = lanes.chain(self.groups.waiting());
+        let (queued_messages, queued_bytes) =
+            waiting.fold((0, 0), |(all, all_bytes), (messages, bytes)| (all + messages, all_bytes + bytes));
         Counters {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             subscriptions: self.subscriptions,
+            shared_subscriptions: self.shared_subscriptions,
             retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+            queued_messages,
+            queued_bytes,
+            in_flight: self.sessions.iter().map(|(_, session)| session.in_flight.len()).sum(),
             ..self.counters
         }
+    }
+
+    /// How often each limit was reached by the clients of each listener.
+    pub fn limits_reached(&self) -> impl Iterator<Item = (&Arc<str>, Limit, u64)> {
+        self.reached.iter()
     }
 
     /// What happened since the last call, for the plugins.
@@ -212,175 +266,15 @@ impl<L: Log> Broker<L> {
         into.append(&mut self.woken);
     }
 
-    /// Takes a CONNECT whose sender is known. The CONNACK waits in the connection's output; an error is the CONNACK to send
-    /// before closing.
-    pub fn connect(
-        &mut self,
-        request: ConnectRequest,
-        gate: &mut impl Gate,
-        now: Timestamp,
-    ) -> Result<ConnectionId, Box<ConnAck>> {
-        let ConnectRequest { mut connect, principal, peer, withheld } = request;
-        let client = match self.client_id(&mut connect) {
-            Ok(client) => client,
-            Err(text) => {
-                let origin = Origin { client: &connect.client_id, principal: &principal, peer: &peer };
-                return Err(self.refuse(origin, ReasonCode::ClientIdentifierNotValid, text, now));
-            }
-        };
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        if let Some(will) = &connect.will
-            && let Err(denial) = gate.publish(&client, &will_publish(will))
-        {
-            return Err(self.refuse(origin, denial.reason, &format!("will: {}", denial.text), now));
-        }
-        let existing = self.by_client.get(&client).copied();
-        if let Some(owner) =
-            existing.and_then(|id| self.session(id)).map(|session| Arc::clone(&session.principal))
-            && owner != principal
-        {
-            let text = format!("client id {client} belongs to a session of {owner}");
-            return Err(self.refuse(origin, ReasonCode::ClientIdentifierNotValid, &text, now));
-        }
-        if let Some(connection) = existing.and_then(|id| self.session(id)?.connection) {
-            self.disconnect_with(connection, ReasonCode::SessionTakenOver, "session taken over");
-            self.detach(connection, "session taken over", now);
-        }
-
-        // Before the CONNECT's own record, so that the journal tells it in the order in which it takes effect.
-        if let Some(session) = existing.filter(|_| connect.clean_start) {
-            self.end_session(session, "clean start", now);
-        }
-        let expiry = self.session_expiry(&connect);
-        self.access(AccessEvent::Connect, origin, "", "", &state::connect(connect.clean_start, expiry), now);
-        let (session_id, session_present) = self.begin_session(&client, &principal, expiry);
-        if session_present {
-            // What the session was granted once may have been withdrawn while it was away.
-            self.withdraw(session_id, origin, gate, now);
-        }
-        let id = self.open_connection(
-            session_id,
-            &connect,
-            &client,
-            &principal,
-            &peer,
-            expiry,
-            session_present,
-            now,
-        );
-        if let Some(connection) = self.connection_mut(id) {
-            connection.withheld = withheld;
-        }
-        if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
-            session.begin_connection(id);
-        }
-        self.wake(id);
-        Ok(id)
-    }
-
-    /// Records that somebody was not let in, and gives the CONNACK that says so.
-    pub fn refuse(
-        &mut self,
-        origin: Origin<'_>,
-        reason: ReasonCode,
-        text: &str,
-        now: Timestamp,
-    ) -> Box<ConnAck> {
-        self.access(AccessEvent::Refuse, origin, "", text, &[], now);
-        Box::new(ConnAck {
-            session_present: false,
-            reason,
-            properties: ConnAckProperties {
-                reason_string: Some(text.into()),
-                ..ConnAckProperties::default()
-            },
-        })
-    }
-
-    /// Records somebody who was turned away before a CONNECT, as by TLS.
-    pub fn refused_early(&mut self, peer: &str, listener: &str, text: &str, now: Timestamp) {
-        let origin = Origin { peer, ..Origin::default() };
-        self.access(AccessEvent::Refuse, origin, listener, text, &[], now);
-    }
-
-    /// Ends the subscriptions of a connected client that `gate` does not allow any more, and withholds from now on `withheld`.
-    pub fn regrant(
-        &mut self,
-        id: ConnectionId,
-        withheld: Arc<[Box<str>]>,
-        gate: &mut impl Gate,
-        now: Timestamp,
-    ) {
-        let Some(connection) = self.connection_mut(id) else { return };
-        connection.withheld = withheld;
-        let (session, client) = (connection.session, Arc::clone(&connection.client));
-        let (principal, peer) = (Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        self.withdraw(session, Origin { client: &client, principal: &principal, peer: &peer }, gate, now);
-    }
-
-    fn withdraw(&mut self, id: SessionId, origin: Origin<'_>, gate: &mut impl Gate, now: Timestamp) {
-        let Some(session) = self.session(id) else { return };
-        let client = Arc::clone(&session.client);
-        let filters: Vec<Box<str>> = session.subscriptions.keys().cloned().collect();
-        for filter in filters {
-            if let Err(denial) = gate.subscribe(&client, &filter) {
-                self.remove_subscription(id, &filter);
-                self.access(AccessEvent::Unsubscribe, origin, &filter, &denial.text, &[], now);
-            }
-        }
-    }
-
     /// Records that the node read its configuration anew.
     pub fn reloaded(&mut self, detail: &str, reason: &str, now: Timestamp) {
         self.access(AccessEvent::Reload, Origin::default(), detail, reason, &[], now);
     }
 
-    /// The network connection is gone, for this reason: the last call about it.
-    pub fn end(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
-        self.detach(id, reason, now);
-        if self.connection(id).is_some() {
-            self.connections.remove(id.slot());
-        }
-    }
-
-    /// Parts session and connection; the connection stays until its last bytes are out.
-    pub(crate) fn detach(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
-        let Some(connection) = self.connection_mut(id) else { return };
-        if std::mem::replace(&mut connection.detached, true) {
-            return;
-        }
-        let session_id = connection.session;
-        let will = connection.will.take();
-        let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
-        let peer = Arc::clone(&connection.peer);
-        let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return };
-        session.connection = None;
-        session.lanes.forget_qos0();
-        let expiry = session.expiry;
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        self.access(AccessEvent::Disconnect, origin, "", reason, &state::disconnect(expiry), now);
-        self.alerts_lost(session_id, now);
-        self.after_disconnect(session_id, expiry, will, now);
-    }
-
-    /// Ends a connection from the server's side, with the reason that MQTT 5 clients are told.
-    pub fn disconnect_with(&mut self, id: ConnectionId, reason: ReasonCode, text: &str) {
-        let Some(connection) = self.connection_mut(id) else { return };
-        if connection.closing {
-            return;
-        }
-        if connection.version == Version::V5 {
-            let reason_string = connection.wants_reasons.then(|| ByteString::from(text));
-            connection.send(Packet::Disconnect(Disconnect {
-                reason,
-                session_expiry: None,
-                reason_string,
-                user: Vec::new(),
-                server_reference: None,
-            }));
-        }
-        connection.closing = true;
-        self.wake(id);
+    /// Whether the session of this client id has a connection, which another CONNECT would take over.
+    pub fn is_connected(&self, client: &str) -> bool {
+        let session = self.by_client.get(client).and_then(|id| self.session(*id));
+        session.is_some_and(|session| session.connection.is_some())
     }
 
     /// The connections there are.
@@ -392,233 +286,6 @@ impl<L: Log> Broker<L> {
                 generation: connection.generation,
             })
             .collect()
-    }
-
-    /// When [`Broker::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.next()
-    }
-
-    /// Does what is due: silent clients, delayed wills, expired sessions.
-    pub fn tick(&mut self, now: Timestamp) {
-        while let Some((_, timer)) = self.timers.pop_due(now) {
-            match timer {
-                Timer::KeepAlive(id) => self.check_keep_alive(id, now),
-                Timer::Will(id) => self.check_will(id, now),
-                Timer::Expiry(id) => self.check_expiry(id, now),
-            }
-        }
-    }
-
-    fn check_keep_alive(&mut self, id: ConnectionId, now: Timestamp) {
-        let Some(connection) = self.connection(id) else { return };
-        let deadline = connection.last_received + keep_alive_grace(connection.keep_alive);
-        if deadline > now {
-            self.timers.set(deadline, Timer::KeepAlive(id));
-        } else {
-            self.disconnect_with(id, ReasonCode::KeepAliveTimeout, "keep alive timeout");
-            self.detach(id, "keep alive timeout", now);
-        }
-    }
-
-    fn check_will(&mut self, id: SessionId, now: Timestamp) {
-        let Some(session) =
-            self.sessions.get_mut(id.index as usize).filter(|s| s.generation == id.generation)
-        else {
-            return;
-        };
-        if session.will.as_ref().is_some_and(|(due, _)| *due <= now)
-            && let Some((_, will)) = session.will.take()
-        {
-            let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-            self.publish_will(&will, client, principal, now);
-        }
-    }
-
-    fn check_expiry(&mut self, id: SessionId, now: Timestamp) {
-        if self.session(id).is_none() {
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
-        session.expiry_timer = None;
-        match session.expires_at {
-            Some(at) if at <= now => self.end_session(id, "session expired", now),
-            Some(at) => {
-                session.expiry_timer = Some(at);
-                self.timers.set(at, Timer::Expiry(id));
-            }
-            None => {}
-        }
-    }
-
-    fn client_id(&self, connect: &mut Connect) -> Result<Arc<str>, &'static str> {
-        if !connect.client_id.is_empty() {
-            return Ok(Arc::from(&*connect.client_id));
-        }
-        if connect.version != Version::V5 && !connect.clean_start {
-            // [MQTT-3.1.3-8] of 3.1.1
-            return Err("an empty client id needs a clean session");
-        }
-        // The next offset is used by this CONNECT's own record, so that no other client is ever given this name.
-        Ok(Arc::from(format!("auto-{}-{}", self.node, self.log.next_offset())))
-    }
-
-    fn session_expiry(&self, connect: &Connect) -> u32 {
-        let wish = match connect.version {
-            Version::V5 => connect.properties.session_expiry.unwrap_or(0),
-            _ if connect.clean_start => 0,
-            _ => NEVER,
-        };
-        wish.min(self.limits.session_expiry_max)
-    }
-
-    /// Finds or makes the session; says whether there was one to continue.
-    pub(crate) fn begin_session(
-        &mut self,
-        client: &Arc<str>,
-        principal: &Arc<str>,
-        expiry: u32,
-    ) -> (SessionId, bool) {
-        if let Some(&id) = self.by_client.get(client)
-            && let Some(session) = self.sessions.get_mut(id.index as usize)
-        {
-            session.expiry = expiry;
-            return (id, true);
-        }
-        let generation = self.next_generation();
-        let mut session = Session::new(generation, Arc::clone(client), Arc::clone(principal));
-        session.expiry = expiry;
-        let id = SessionId { index: self.sessions.insert(session) as u32, generation };
-        self.by_client.insert(Arc::clone(client), id);
-        (id, false)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call, taking apart what CONNECT put together")]
-    fn open_connection(
-        &mut self,
-        session: SessionId,
-        connect: &Connect,
-        client: &Arc<str>,
-        principal: &Arc<str>,
-        peer: &Arc<str>,
-        expiry: u32,
-        session_present: bool,
-        now: Timestamp,
-    ) -> ConnectionId {
-        let generation = self.next_generation();
-        let wish = &connect.properties;
-        let limits = &self.limits;
-        let override_keep_alive = connect.version == Version::V5
-            && limits.keep_alive_max > 0
-            && (connect.keep_alive == 0 || connect.keep_alive > limits.keep_alive_max);
-        let keep_alive = if override_keep_alive { limits.keep_alive_max } else { connect.keep_alive };
-        let window = wish.receive_maximum.map_or(u16::MAX, |maximum| maximum.get()).min(limits.in_flight_max);
-        let mut connection = Connection {
-            generation,
-            session,
-            client: Arc::clone(client),
-            principal: Arc::clone(principal),
-            peer: Arc::clone(peer),
-            version: connect.version,
-            keep_alive,
-            last_received: now,
-            will: connect.will.as_ref().map(detached_will),
-            packet_bytes_max: wish.maximum_packet_size.unwrap_or(u32::MAX),
-            send_window: window,
-            unacknowledged: 0,
-            withheld: Arc::from([]),
-            wants_reasons: wish.request_problem_information != Some(false),
-            authentication_method: wish.authentication_method.as_deref().map(ByteString::from),
-            aliases: Vec::new(),
-            control: BytesMut::new(),
-            subacks_held: 0,
-            woken: false,
-            closing: false,
-            detached: false,
-        };
-        let properties = if connect.version == Version::V5 {
-            ConnAckProperties {
-                session_expiry: (expiry != wish.session_expiry.unwrap_or(0)).then_some(expiry),
-                receive_maximum: std::num::NonZeroU16::new(limits.receive_maximum),
-                maximum_packet_size: Some(limits.packet_bytes_max),
-                assigned_client_id: connect.client_id.is_empty().then(|| ByteString::from(&**client)),
-                topic_alias_maximum: Some(limits.topic_alias_maximum),
-                server_keep_alive: override_keep_alive.then_some(keep_alive),
-                authentication_method: connection.authentication_method.clone(),
-                ..ConnAckProperties::default()
-            }
-        } else {
-            ConnAckProperties::default()
-        };
-        connection.send(Packet::ConnAck(Box::new(ConnAck {
-            session_present,
-            reason: ReasonCode::Success,
-            properties,
-        })));
-        let id = ConnectionId { index: self.connections.insert(connection) as u32, generation };
-        if keep_alive > 0 {
-            self.timers.set(now + keep_alive_grace(keep_alive), Timer::KeepAlive(id));
-        }
-        id
-    }
-
-    /// What follows once a session has no connection: its will, and its end, now or later.
-    fn after_disconnect(&mut self, id: SessionId, expiry: u32, will: Option<Will>, now: Timestamp) {
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
-        let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-        if let Some(will) = will {
-            // A will is published at the latest when the session ends [MQTT-3.1.2-8].
-            let delay = will.delay.unwrap_or(0).min(expiry);
-            if delay == 0 {
-                self.publish_will(&will, client, principal, now);
-            } else {
-                let due = now + Duration::from_secs(delay.into());
-                session.will = Some((due, will));
-                self.timers.set(due, Timer::Will(id));
-            }
-        }
-        if expiry == 0 {
-            self.end_session(id, "connection ended", now);
-        } else {
-            self.expire_later(id, expiry, now);
-        }
-    }
-
-    pub(crate) fn expire_later(&mut self, id: SessionId, expiry: u32, now: Timestamp) {
-        if expiry == NEVER {
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
-        let at = now + Duration::from_secs(expiry.into());
-        session.expires_at = Some(at);
-        if session.expiry_timer.is_none_or(|set| set > at) {
-            session.expiry_timer = Some(at);
-            self.timers.set(at, Timer::Expiry(id));
-        }
-    }
-
-    /// Forgets a session and all that it was owed.
-    pub(crate) fn end_session(&mut self, id: SessionId, reason: &str, now: Timestamp) {
-        let Some(session) = self.forget_session(id) else { return };
-        let origin = Origin { client: &session.client, principal: &session.principal, peer: "" };
-        self.access(AccessEvent::SessionEnd, origin, "", reason, &[], now);
-        if let Some((_, will)) = session.will {
-            self.publish_will(&will, Arc::clone(&session.client), Arc::clone(&session.principal), now);
-        }
-    }
-
-    pub(crate) fn forget_session(&mut self, id: SessionId) -> Option<Session> {
-        self.session(id)?;
-        let session = self.sessions.remove(id.index as usize);
-        self.by_client.remove(&session.client);
-        for filter in session.subscriptions.keys() {
-            self.remove_subscriber(id, filter);
-        }
-        Some(session)
-    }
-
-    fn publish_will(&mut self, will: &Will, client: Arc<str>, principal: Arc<str>, now: Timestamp) {
-        self.accept(&will_publish(will), client, principal, "", None, 0, now);
     }
 
     pub(crate) fn access(
@@ -668,38 +335,8 @@ impl<L: Log> Broker<L> {
         }
     }
 
-    fn next_generation(&mut self) -> u32 {
+    pub(crate) fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         self.generation
-    }
-}
-
-/// One and a half times the keep-alive [MQTT-3.1.2-22].
-fn keep_alive_grace(keep_alive: u16) -> Duration {
-    Duration::from_millis(u64::from(keep_alive) * 1_500)
-}
-
-fn will_publish(will: &Will) -> Publish {
-    Publish {
-        dup: false,
-        qos: will.qos,
-        retain: will.retain,
-        topic: will.topic.clone(),
-        packet_id: None,
-        properties: will.properties.clone(),
-        payload: will.payload.clone(),
-    }
-}
-
-/// A copy that does not pin the buffer that the CONNECT was read into.
-fn detached_will(will: &Will) -> Will {
-    let publish = will_publish(will).detached();
-    Will {
-        topic: publish.topic,
-        payload: publish.payload,
-        properties: publish.properties,
-        qos: will.qos,
-        retain: will.retain,
-        delay: will.delay,
     }
 }

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_wire::{Packet, ReasonCode, Version, Will, encode, fit};
 
-use crate::session::SessionId;
+use crate::{alias::Aliases, limits::ClientLimits, session::SessionId, stored::Lane};
 
 /// Names a connection; never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,7 @@ pub(crate) struct Connection {
     pub(crate) client: Arc<str>,
     pub(crate) principal: Arc<str>,
     pub(crate) peer: Arc<str>,
+    pub(crate) limits: Arc<ClientLimits>,
     pub(crate) version: Version,
     /// Seconds, 0 for none: what is enforced, the server's own if it overrode the client's.
     pub(crate) keep_alive: u16,
@@ -44,11 +45,14 @@ pub(crate) struct Connection {
     /// Filters of topics that the client is never sent.
     pub(crate) withheld: Arc<[Box<str>]>,
     pub(crate) wants_reasons: bool,
-    pub(crate) authentication_method: Option<ByteString>,
-    /// Topics of the client's aliases, alias 1 first.
+    /// Topics of the client's aliases, alias 1 first; gone with the connection [MQTT-3.3.2-7].
     pub(crate) aliases: Vec<Option<ByteString>>,
+    /// Aliases in use towards the client.
+    pub(crate) aliases_sent: Aliases,
     /// Encoded and ready to go before anything in the lanes.
     pub(crate) control: BytesMut,
+    /// How many packets that is.
+    pub(crate) control_packets: u32,
     /// SUBACKs that wait for the disk. Until they are out nothing is drawn from the lanes, so that a client hears that it is
     /// subscribed before it hears what it subscribed to.
     pub(crate) subacks_held: u32,
@@ -60,13 +64,33 @@ pub(crate) struct Connection {
     pub(crate) detached: bool,
 }
 
+/// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
+const ALERT_RESERVE: usize = 16;
+
 impl Connection {
+    /// QoS 1 and 2 publishes that may be in flight when one of this lane is sent. Telemetry leaves some of the window to
+    /// alerts, so that no alert waits for a telemetry acknowledgement.
+    pub(crate) fn window(&self, lane: Lane) -> usize {
+        let window = usize::from(self.send_window);
+        match lane {
+            Lane::Alert => window,
+            Lane::Telemetry => window - (window / 4).min(ALERT_RESERVE),
+        }
+    }
+
     /// Queues a packet ahead of the lanes. What this client would not take or its version cannot say ends the connection.
     pub(crate) fn send(&mut self, mut packet: Packet) {
         let fitted = fit(&mut packet, self.version, self.packet_bytes_max);
-        if fitted.and_then(|()| encode(&packet, self.version, &mut self.control)).is_err() {
-            self.closing = true;
+        match fitted.and_then(|()| encode(&packet, self.version, &mut self.control)) {
+            Ok(()) => self.control_packets += 1,
+            Err(_) => self.closing = true,
         }
+    }
+
+    /// Moves what is queued ahead of the lanes to `out`; says how many packets that was.
+    pub(crate) fn take_control(&mut self, out: &mut BytesMut) -> u64 {
+        out.unsplit(self.control.split());
+        std::mem::take(&mut self.control_packets).into()
     }
 
     /// The topic behind an alias, which is defined first if the publish names both.
@@ -79,6 +103,7 @@ impl Connection {
         topic: &ByteString,
         maximum: u16,
     ) -> Result<ByteString, ReasonCode> {
+        // Everything up to the maximum is taken [MQTT-3.3.2-12].
         if alias.get() > maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }

@@ -14,7 +14,9 @@ use crate::{
     broker::{Broker, Event, Held, HeldPacket},
     connection::ConnectionId,
     gate::{Denial, Gate},
-    session::Subscription,
+    lane::Outgoing,
+    limits::Limit,
+    session::{InFlight, Subscription},
     state,
     stored::{Lane, Stored},
 };
@@ -26,20 +28,23 @@ impl<L: Log> Broker<L> {
             return;
         };
         connection.last_received = now;
+        self.counters.packets_received += 1;
+        let Some(connection) = self.connection_mut(id) else { return };
         match packet {
             Packet::Publish(publish) => self.publish_received(id, publish, gate, now),
-            Packet::PubAck(ack) => self.puback(id, ack.packet_id, now),
+            Packet::PubAck(ack) => self.puback(id, &ack, now),
             Packet::PubRec(ack) => self.pubrec(id, &ack, now),
             Packet::PubRel(ack) => self.pubrel(id, ack.packet_id),
             Packet::PubComp(ack) => self.pubcomp(id, ack.packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(id, &subscribe, gate, now),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(id, &unsubscribe, now),
             Packet::PingReq => {
+                // [MQTT-3.12.4-1]
                 connection.send(Packet::PingResp);
                 self.wake(id);
             }
             Packet::Disconnect(disconnect) => self.disconnected(id, &disconnect, now),
-            // Enhanced authentication is refused at CONNECT, so that no AUTH belongs here [MQTT-4.12.0-6].
+            // Of a client that has begun with a method, AUTH goes by way of its `Authentication` [MQTT-4.12.0-7].
             Packet::Auth(_) => self.protocol_error(id, "AUTH without enhanced authentication"),
             Packet::Connect(_) => self.protocol_error(id, "second CONNECT"), // [MQTT-3.1.0-2]
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
@@ -48,10 +53,18 @@ impl<L: Log> Broker<L> {
         }
     }
 
+    /// The client is sending, and is not heard: it is slowed down, or the disk is. That must not count as silence.
+    pub fn unheard(&mut self, id: ConnectionId, now: Timestamp) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.last_received = now;
+        }
+    }
+
     fn protocol_error(&mut self, id: ConnectionId, text: &str) {
         self.disconnect_with(id, ReasonCode::ProtocolError, text);
     }
 
+    /// Takes a publish and answers as its QoS demands [MQTT-3.3.4-1].
     fn publish_received(
         &mut self,
         id: ConnectionId,
@@ -59,20 +72,28 @@ impl<L: Log> Broker<L> {
         gate: &mut impl Gate,
         now: Timestamp,
     ) {
-        let alias_maximum = self.limits.topic_alias_maximum;
-        let receive_maximum = u32::from(self.limits.receive_maximum);
+        self.counters.publishes_received += 1;
+        self.counters.publish_bytes_received += publish.payload.len() as u64;
         let Some(connection) = self.connection_mut(id) else { return };
+        let limits = Arc::clone(&connection.limits);
         if let Some(alias) = publish.properties.topic_alias.take() {
-            match connection.resolve_alias(alias, &publish.topic, alias_maximum) {
+            match connection.resolve_alias(alias, &publish.topic, limits.topic_alias_max) {
                 Ok(topic) => publish.topic = topic,
-                Err(reason) => return self.disconnect_with(id, reason, "topic alias is not defined"),
+                Err(reason) => {
+                    if alias.get() > limits.topic_alias_max {
+                        self.reached.count(&limits, Limit::TopicAliasMax);
+                    }
+                    return self.disconnect_with(id, reason, "topic alias is not defined");
+                }
             }
         }
         let packet_id = publish.packet_id;
         if packet_id.is_some() {
             connection.unacknowledged += 1;
-            // [MQTT-3.3.4-9] for MQTT 5; older clients were never told a maximum.
-            if connection.version == Version::V5 && connection.unacknowledged > receive_maximum {
+            // [MQTT-3.3.4-7] for MQTT 5; older clients were never told a maximum.
+            if connection.version == Version::V5 && connection.unacknowledged > u32::from(limits.receive_max)
+            {
+                self.reached.count(&limits, Limit::ReceiveMax);
                 return self.disconnect_with(
                     id,
                     ReasonCode::ReceiveMaximumExceeded,
@@ -92,21 +113,36 @@ impl<L: Log> Broker<L> {
         }
 
         let qos = publish.qos;
+        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let checked = limits.check_name(&publish.topic).map_err(|(limit, denial)| {
+            self.reached.count(&limits, limit);
+            denial
+        });
+        if let Err(denial) = checked.and_then(|()| check_payload(&publish)) {
+            let (reason, text) = (denial.reason, denial.text.clone());
+            self.deny(id, &publish, origin, denial, now);
+            if packet_id.is_none() {
+                // At QoS 0 there is no acknowledgement to say it in.
+                self.disconnect_with(id, reason, &text);
+            }
+            return;
+        }
         if let Err(denial) = gate.publish(&client, &publish) {
-            let origin = Origin { client: &client, principal: &principal, peer: &peer };
             return self.deny(id, &publish, origin, denial, now);
         }
         let publisher = self.connection(id).map(|connection| connection.session);
         let recorded_id = exactly_once.map_or(0, |packet_id| packet_id.0.get());
         self.accept(&publish, client, principal, &peer, publisher, recorded_id, now);
         let Some(packet_id) = packet_id else { return };
-        let answer = ack(packet_id, ReasonCode::Success, None);
+        let answer = ack(packet_id, ReasonCode::Success, None); // [MQTT-2.2.1-5]
         if qos == QoS::ExactlyOnce {
+            // [MQTT-4.3.3-8]; what is refused is not remembered [MQTT-4.3.3-9]
             if let Some(session) = self.session_of(id) {
                 session.received.insert(packet_id.0.get());
             }
             self.hold(id, HeldPacket::Publish(Packet::PubRec(answer)));
         } else {
+            // And nothing is remembered: the identifier is free [MQTT-4.3.2-4] [MQTT-4.3.2-5].
             self.hold(id, HeldPacket::Publish(Packet::PubAck(answer)));
         }
     }
@@ -126,8 +162,7 @@ impl<L: Log> Broker<L> {
         let origin = Origin { client: &client, principal: &principal, peer };
         let offset = self.record(publish, origin, packet_id, Outcome::Accepted, "", now);
         self.counters.publishes_accepted += 1;
-        let lane = self.lane(&publish.topic);
-        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), client, principal, lane));
+        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), client, principal));
         self.distribute(&stored, publisher, now);
         offset
     }
@@ -138,6 +173,7 @@ impl<L: Log> Broker<L> {
         publisher: Option<crate::session::SessionId>,
         now: Timestamp,
     ) {
+        // [MQTT-3.3.1-5] [MQTT-3.3.1-8]
         if stored.publish.retain {
             self.retained.keep(stored);
         }
@@ -152,7 +188,7 @@ impl<L: Log> Broker<L> {
 
     /// A publish that is not recorded: the node's own counters. QoS 0, never in the journal, never audited.
     pub fn publish_unrecorded(&mut self, principal: Arc<str>, publish: Publish, now: Timestamp) {
-        let stored = Arc::new(Stored::new(None, now, publish, Arc::from(""), principal, Lane::Telemetry));
+        let stored = Arc::new(Stored::new(None, now, publish, Arc::from(""), principal));
         if stored.publish.retain {
             self.retained.keep(&stored);
         }
@@ -164,7 +200,7 @@ impl<L: Log> Broker<L> {
         if self.limits.alert_roots.iter().any(|root| root == first) { Lane::Alert } else { Lane::Telemetry }
     }
 
-    fn record(
+    pub(crate) fn record(
         &mut self,
         publish: &Publish,
         origin: Origin<'_>,
@@ -204,7 +240,7 @@ impl<L: Log> Broker<L> {
         self.counters.publishes_denied += 1;
         let (Some(packet_id), Some(connection)) = (publish.packet_id, self.connection(id)) else { return };
         let packet = if connection.version == Version::V5 {
-            let text = connection.wants_reasons.then(|| ByteString::from(denial.text));
+            let text = connection.wants_reasons.then(|| ByteString::from(denial.text)); // [MQTT-3.1.2-29]
             let answer = ack(packet_id, denial.reason, text);
             HeldPacket::Publish(if publish.qos == QoS::ExactlyOnce {
                 Packet::PubRec(answer)
@@ -212,7 +248,7 @@ impl<L: Log> Broker<L> {
                 Packet::PubAck(answer)
             })
         } else {
-            // 3.1.1 can acknowledge or close [MQTT-3.3.5-2]; an acknowledgement would say that we have what we have not.
+            // 3.1.1 can acknowledge or close [MQTT3-3.3.5-2]; an acknowledgement would say that we have what we have not.
             HeldPacket::Close
         };
         self.hold(id, packet);
@@ -270,40 +306,70 @@ impl<L: Log> Broker<L> {
         }
     }
 
-    fn puback(&mut self, id: ConnectionId, packet_id: PacketId, now: Timestamp) {
+    /// Settles a QoS 1 publish, until then it is owed [MQTT-4.3.2-3].
+    fn puback(&mut self, id: ConnectionId, ack_received: &Ack, now: Timestamp) {
+        let packet_id = ack_received.packet_id;
         let Some(session) = self.session_of(id) else { return };
-        let found =
-            session.position(packet_id).filter(|&at| session.in_flight[at].outgoing.qos == QoS::AtLeastOnce);
+        if session.is_unread_alert(packet_id) {
+            return;
+        }
         // An unknown identifier may be a late answer to what a new session never sent.
-        let Some(flight) = found.and_then(|at| session.settle(at)) else { return };
-        self.confirmed(id, &flight.outgoing.stored, now);
+        let Some(at) = session.position(packet_id) else { return };
+        if session.in_flight[at].outgoing.qos != QoS::AtLeastOnce {
+            return self.protocol_error(id, "PUBACK for a QoS 2 publish");
+        }
+        let Some(flight) = session.settle(at) else { return };
+        if ack_received.reason.is_error() {
+            self.declined(id, &flight.outgoing, now);
+        } else {
+            self.confirmed(id, &flight.outgoing, now);
+        }
         self.wake(id);
     }
 
+    /// Answers with PUBREL; until then the publish is owed [MQTT-4.3.3-3].
     fn pubrec(&mut self, id: ConnectionId, ack_received: &Ack, now: Timestamp) {
         let packet_id = ack_received.packet_id;
         let Some(session) = self.session_of(id) else { return };
-        let found =
-            session.position(packet_id).filter(|&at| session.in_flight[at].outgoing.qos == QoS::ExactlyOnce);
-        let Some(at) = found else {
-            return self
-                .answer(id, Packet::PubRel(ack(packet_id, ReasonCode::PacketIdentifierNotFound, None)));
+        if session.is_unread_alert(packet_id) {
+            return;
+        }
+        let Some(at) = session.position(packet_id) else {
+            if !ack_received.reason.is_error() {
+                self.answer(id, Packet::PubRel(ack(packet_id, ReasonCode::PacketIdentifierNotFound, None)));
+            }
+            return;
         };
+        if session.in_flight[at].outgoing.qos != QoS::ExactlyOnce {
+            return self.protocol_error(id, "PUBREC for a QoS 1 publish");
+        }
         if ack_received.reason.is_error() {
-            // The client will not have it; the identifier is free [MQTT-4.3.3-4].
-            session.settle(at);
-            self.completed(id, packet_id);
+            if session.in_flight[at].received {
+                return self.protocol_error(id, "PUBREC refuses what an earlier one took");
+            }
+            if let Some(flight) = session.settle(at) {
+                self.declined(id, &flight.outgoing, now);
+                self.completed(id, &flight);
+            }
             return self.wake(id);
         }
+        // From here on only PUBREL is repeated [MQTT-4.3.3-4] [MQTT-4.3.3-6].
         let first = !std::mem::replace(&mut session.in_flight[at].received, true);
-        let stored = Arc::clone(&session.in_flight[at].outgoing.stored);
+        let outgoing = session.in_flight[at].outgoing.clone();
         if first {
-            self.confirmed(id, &stored, now);
+            self.confirmed(id, &outgoing, now);
         }
-        // Were it sent before the confirmation is durable, a crash would repeat to the client what it has let go of.
+        // Were it sent before the confirmation is durable, a crash would repeat to the client what it has let go of; that holds
+        // on another connection too.
+        let durable_at = self.log.entries();
+        if first && let Some(session) = self.session_of(id) {
+            session.in_flight[at].after = durable_at;
+        }
         self.hold(id, HeldPacket::Publish(Packet::PubRel(ack(packet_id, ReasonCode::Success, None))));
     }
 
+    /// Answers with PUBCOMP, whatever became of the message [MQTT-4.3.3-11] [MQTT-4.3.3-13]; the identifier is free
+    /// [MQTT-4.3.3-12].
     fn pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
         let Some(session) = self.session_of(id) else { return };
         let known = session.received.remove(&packet_id.0.get());
@@ -318,21 +384,30 @@ impl<L: Log> Broker<L> {
         self.hold(id, HeldPacket::Publish(Packet::PubComp(ack(packet_id, reason, None))));
     }
 
+    /// Settles a QoS 2 exchange, until then its PUBREL is owed [MQTT-4.3.3-5].
     fn pubcomp(&mut self, id: ConnectionId, packet_id: PacketId) {
         let Some(session) = self.session_of(id) else { return };
-        let found = session.position(packet_id).filter(|&at| session.in_flight[at].received);
-        if let Some(at) = found {
-            session.settle(at);
-            self.completed(id, packet_id);
-            self.wake(id);
+        let Some(at) = session.position(packet_id) else { return };
+        if !session.in_flight[at].received {
+            return self.protocol_error(id, "PUBCOMP without PUBREC");
         }
+        let Some(flight) = session.settle(at) else { return };
+        self.completed(id, &flight);
+        self.wake(id);
+    }
+
+    /// The client will not have a publish, or cannot be sent it: it counts as acknowledged and is sent neither to it again [MQTT-4.4.0-2] nor to
+    /// another member of a group [MQTT-4.8.2-6].
+    pub(crate) fn declined(&mut self, id: ConnectionId, outgoing: &Outgoing, now: Timestamp) {
+        self.settled(id, outgoing);
+        self.alert_abandoned(id, outgoing, now);
     }
 
     /// A QoS 2 exchange with a subscriber is over.
-    pub(crate) fn completed(&mut self, id: ConnectionId, packet_id: PacketId) {
-        let Some(session) = self.session_of(id).filter(|session| session.expiry > 0) else { return };
-        let client = Arc::clone(&session.client);
-        self.log.mark(&Mark::Completed { client: &client, packet_id: packet_id.0.get() });
+    pub(crate) fn completed(&mut self, id: ConnectionId, flight: &InFlight) {
+        let session = self.session_of(id).filter(|session| session.is_recorded(&flight.outgoing));
+        let Some(client) = session.map(|session| Arc::clone(&session.client)) else { return };
+        self.log.mark(&Mark::Completed { client: &client, packet_id: flight.packet_id.0.get() });
     }
 
     fn answer(&mut self, id: ConnectionId, packet: Packet) {
@@ -342,6 +417,8 @@ impl<L: Log> Broker<L> {
         }
     }
 
+    /// Subscribes one filter after the other [MQTT-3.8.4-5], and answers with one SUBACK [MQTT-3.8.4-1] that has a reason
+    /// for each, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
     fn subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe, gate: &mut impl Gate, now: Timestamp) {
         let reasons = subscribe
             .filters
@@ -350,11 +427,13 @@ impl<L: Log> Broker<L> {
             .collect();
         let Some(connection) = self.connection_mut(id) else { return };
         connection.subacks_held += 1;
+        // [MQTT-2.2.1-6] [MQTT-3.8.4-2]
         let suback =
             SubAck { packet_id: subscribe.packet_id, reason_string: None, user: Vec::new(), reasons };
         self.hold(id, HeldPacket::Subscribe(suback));
     }
 
+    /// The QoS that was granted, or why there is none [MQTT-3.8.4-7].
     fn subscribe_one(
         &mut self,
         id: ConnectionId,
@@ -369,19 +448,22 @@ impl<L: Log> Broker<L> {
             (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
         let origin = Origin { client: &client, principal: &principal, peer: &peer };
         let filter: &str = &wish.filter;
-        let maximum = self.limits.subscriptions_max;
+        let limits = Arc::clone(&connection.limits);
+        let maximum = limits.subscriptions;
         let full = self.session(session_id).is_none_or(|session| {
             session.subscriptions.len() >= maximum && !session.subscriptions.contains_key(filter)
         });
-        let permitted = if full {
-            Err(Denial {
-                reason: ReasonCode::QuotaExceeded,
-                text: format!("the session has its {maximum} subscriptions"),
-            })
+        let within = if full {
+            let text = format!("the session has its {maximum} subscriptions");
+            Err((Limit::Subscriptions, Denial { reason: ReasonCode::QuotaExceeded, text }))
         } else {
-            gate.subscribe(&client, filter)
+            limits.check_filter(filter)
         };
-        if let Err(denial) = permitted {
+        let permitted = within.map_err(|(limit, denial)| {
+            self.reached.count(&limits, limit);
+            denial
+        });
+        if let Err(denial) = permitted.and_then(|()| gate.subscribe(&client, filter)) {
             self.access(AccessEvent::Subscribe, origin, filter, &denial.text, &[], now);
             return denial.reason;
         }
@@ -389,6 +471,7 @@ impl<L: Log> Broker<L> {
         let state = state::subscribe(&subscription);
         self.access(AccessEvent::Subscribe, origin, filter, "", &state, now);
         let new = self.add_subscription(session_id, filter, subscription);
+        // [MQTT-3.8.4-4]
         if subscription.wants_retained(new) {
             self.queue_retained(session_id, filter, subscription);
         }
@@ -399,6 +482,8 @@ impl<L: Log> Broker<L> {
         }
     }
 
+    /// Unsubscribes one filter after the other [MQTT-3.10.4-6], and answers with one UNSUBACK, whether there was anything
+    /// to end or not [MQTT-3.10.4-4] [MQTT-3.10.4-5], with a reason for each in their order [MQTT-3.11.3-1].
     fn unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe, now: Timestamp) {
         let Some(connection) = self.connection(id) else { return };
         let session_id = connection.session;
@@ -419,17 +504,18 @@ impl<L: Log> Broker<L> {
     }
 
     fn disconnected(&mut self, id: ConnectionId, disconnect: &Disconnect, now: Timestamp) {
-        let expiry_max = self.limits.session_expiry_max;
+        let Some(connection) = self.connection(id) else { return };
+        let expiry_max = connection.limits.session_expiry_max;
         let Some(session) = self.session_of(id) else { return };
         if let Some(expiry) = disconnect.session_expiry {
             if session.expiry == 0 && expiry > 0 {
-                // A session that was to end with its connection cannot be kept after all [MQTT-3.1.2.11.2].
+                // A session that was to end with its connection cannot be kept after all [3.14.2.2.2].
                 return self.protocol_error(id, "session expiry cannot be raised from 0");
             }
             session.expiry = expiry.min(expiry_max);
         }
         if let Some(connection) = self.connection_mut(id) {
-            if disconnect.reason != ReasonCode::DisconnectWithWill {
+            if disconnect.reason == ReasonCode::Success {
                 connection.will = None; // [MQTT-3.14.4-3]
             }
             connection.closing = true;
@@ -437,6 +523,18 @@ impl<L: Log> Broker<L> {
         self.wake(id);
         self.detach(id, disconnect.reason.text(), now);
     }
+}
+
+/// The payload format indicator of a text (section 3.3.2.3.2).
+const TEXT: u8 = 1;
+
+/// Whether a payload that is called text is text (section 3.3.2.3.2): its readers are not to find out that it is not.
+pub(crate) fn check_payload(publish: &Publish) -> Result<(), Denial> {
+    if publish.properties.payload_format == Some(TEXT) && std::str::from_utf8(&publish.payload).is_err() {
+        let text = "the payload format indicator says UTF-8, and the payload is not".to_owned();
+        return Err(Denial { reason: ReasonCode::PayloadFormatInvalid, text });
+    }
+    Ok(())
 }
 
 fn ack(packet_id: PacketId, reason: ReasonCode, reason_string: Option<ByteString>) -> Ack {

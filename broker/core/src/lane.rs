@@ -1,4 +1,7 @@
-//! What a session is owed, in two queues: alerts before telemetry, order kept within each.
+//! What a session is owed, in two lanes: alerts before telemetry, order kept within each.
+//!
+//! What is owed reliably waits in a [`Backlog`], mostly in the journal. QoS 0 telemetry, which nobody has to get, waits in
+//! memory beside it, and goes in its place among the rest unless that is not ready.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,112 +9,210 @@ use smallvec::SmallVec;
 use wardline_journal::Offset;
 use wardline_wire::QoS;
 
-use crate::stored::{Lane, Stored};
+use crate::{
+    backlog::{Backlog, Front, Quota},
+    limits::Limits,
+    shared::GroupId,
+    stored::{Lane, Stored},
+};
+
+/// Where a publish is.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Here(Arc<Stored>),
+    /// Not at hand, but in the journal.
+    Journal(Offset),
+}
+
+/// How a shared subscription has what one of its members was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) group: GroupId,
+    /// As published.
+    pub(crate) qos: QoS,
+    /// As published.
+    pub(crate) retain: bool,
+}
 
 /// A publish on its way to one subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) stored: Arc<Stored>,
+    pub(crate) content: Content,
+    pub(crate) lane: Lane,
     /// The lower of what was published and what was granted.
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) subscription_ids: SmallVec<[u32; 1]>,
+    /// The shared subscription that it comes from and goes back to if this subscriber is lost; QoS 1 and 2 only.
+    pub(crate) share: Option<Share>,
+    /// What it counts for against quotas: [`Stored::bytes`].
+    pub(crate) bytes: u32,
 }
 
-/// What became of a publish that was offered to the lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Queued {
-    /// It waits.
-    Kept,
-    /// It waits, and the oldest QoS 0 telemetry went for it.
-    ShedOldest,
-    /// The session has as much QoS 1 and 2 telemetry waiting as it may.
-    Full,
+impl Outgoing {
+    /// Its place in the journal; `None` for what is not recorded.
+    pub(crate) fn offset(&self) -> Option<Offset> {
+        match &self.content {
+            Content::Here(stored) => stored.offset,
+            Content::Journal(offset) => Some(*offset),
+        }
+    }
+
+    /// The publish, if it is at hand.
+    pub(crate) fn stored(&self) -> Option<&Arc<Stored>> {
+        match &self.content {
+            Content::Here(stored) => Some(stored),
+            Content::Journal(_) => None,
+        }
+    }
+
+    /// Lets go of the content, which the journal has.
+    pub(crate) fn let_go(&mut self) {
+        if let Some(offset) = self.offset() {
+            self.content = Content::Journal(offset);
+        }
+    }
+}
+
+/// What did not find room in the lanes, or had to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// QoS 0 telemetry.
+    pub(crate) shed: u64,
+    /// QoS 1 and 2 telemetry.
+    pub(crate) overflowed: u64,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    alerts: VecDeque<Outgoing>,
-    telemetry: VecDeque<Outgoing>,
-    telemetry_qos0: usize,
+    alerts: Backlog,
+    telemetry: Backlog,
+    /// QoS 0 telemetry, each with what [`Backlog::given`] said of `telemetry` when it came.
+    qos0: VecDeque<(u64, Outgoing)>,
+    qos0_bytes: usize,
 }
 
 impl Lanes {
-    pub(crate) fn push(&mut self, outgoing: Outgoing, qos0_max: usize, reliable_max: usize) -> Queued {
-        if outgoing.stored.lane == Lane::Alert {
-            self.alerts.push_back(outgoing);
-            return Queued::Kept;
-        }
-        if outgoing.qos != QoS::AtMostOnce {
-            if self.telemetry.len() - self.telemetry_qos0 >= reliable_max {
-                return Queued::Full;
-            }
-            self.telemetry.push_back(outgoing);
-            return Queued::Kept;
-        }
-        let shed = self.telemetry_qos0 >= qos0_max;
-        if shed && let Some(oldest) = self.telemetry.iter().position(|waiting| waiting.qos == QoS::AtMostOnce)
-        {
-            self.telemetry.remove(oldest);
-        } else {
-            self.telemetry_qos0 += 1;
-        }
-        self.telemetry.push_back(outgoing);
-        if shed { Queued::ShedOldest } else { Queued::Kept }
-    }
-
-    /// Puts back in front what was in flight on a connection that is gone.
-    pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
-        if outgoing.stored.lane == Lane::Alert {
-            self.alerts.push_front(outgoing);
-        } else {
-            self.telemetry_qos0 += usize::from(outgoing.qos == QoS::AtMostOnce);
-            self.telemetry.push_front(outgoing);
-        }
-    }
-
-    pub(crate) fn front(&self, lane: Lane) -> Option<&Outgoing> {
-        match lane {
-            Lane::Alert => self.alerts.front(),
-            Lane::Telemetry => self.telemetry.front(),
-        }
-    }
-
-    pub(crate) fn pop(&mut self, lane: Lane) -> Option<Outgoing> {
-        match lane {
-            Lane::Alert => self.alerts.pop_front(),
+    /// Puts a publish behind all others of its lane, its content at hand if the client is `connected`.
+    pub(crate) fn push(&mut self, outgoing: Outgoing, connected: bool, limits: &Limits) -> Dropped {
+        let fleeting = outgoing.qos == QoS::AtMostOnce && outgoing.stored().is_some();
+        match outgoing.lane {
+            Lane::Telemetry if fleeting => self.push_qos0(outgoing, limits),
             Lane::Telemetry => {
-                let outgoing = self.telemetry.pop_front()?;
-                self.telemetry_qos0 -= usize::from(outgoing.qos == QoS::AtMostOnce);
-                Some(outgoing)
+                let overflowed = self.telemetry.offer(outgoing, connected, &Quota::of(limits), limits);
+                Dropped { overflowed, ..Dropped::default() }
+            }
+            Lane::Alert => {
+                self.alerts.push(outgoing, connected, limits);
+                Dropped::default()
             }
         }
+    }
+
+    fn push_qos0(&mut self, outgoing: Outgoing, limits: &Limits) -> Dropped {
+        let mut shed = 0;
+        let bytes = outgoing.bytes as usize;
+        while self.qos0.len() >= limits.queued_qos0_max
+            || self.qos0_bytes + bytes > limits.queued_qos0_bytes_max
+        {
+            if self.pop_qos0().is_none() {
+                break;
+            }
+            shed += 1;
+        }
+        self.qos0_bytes += bytes;
+        self.qos0.push_back((self.telemetry.given(), outgoing));
+        Dropped { shed, ..Dropped::default() }
+    }
+
+    /// Puts back in front what could not be sent after all.
+    pub(crate) fn push_front(&mut self, outgoing: Outgoing) {
+        match outgoing.lane {
+            Lane::Alert => self.alerts.push_front(outgoing),
+            Lane::Telemetry => self.telemetry.push_front(outgoing),
+        }
+    }
+
+    /// Takes what is to be sent next, if it is at hand. `has_room`: whether one more of QoS 1 or 2 may be in flight.
+    pub(crate) fn pop(&mut self, has_room: impl Fn(Lane) -> bool) -> Option<Outgoing> {
+        let may_go = |front: Front, lane: Lane| match front {
+            Front::Here(qos) => qos == QoS::AtMostOnce || has_room(lane),
+            Front::Journal | Front::Nothing => false,
+        };
+        if may_go(self.alerts.front(), Lane::Alert) {
+            return self.alerts.pop();
+        }
+        if self.alerts.front() == Front::Journal && has_room(Lane::Alert) {
+            return None; // No telemetry passes an alert that is being fetched.
+        }
+        let reliable = may_go(self.telemetry.front(), Lane::Telemetry);
+        let taken = self.telemetry.taken();
+        match self.qos0.front() {
+            Some((before, _)) if !reliable || *before <= taken => self.pop_qos0(),
+            _ if reliable => self.telemetry.pop(),
+            _ => None,
+        }
+    }
+
+    fn pop_qos0(&mut self) -> Option<Outgoing> {
+        let (_, outgoing) = self.qos0.pop_front()?;
+        self.qos0_bytes -= outgoing.bytes as usize;
+        Some(outgoing)
     }
 
     /// QoS 0 is not owed to somebody who is away.
     pub(crate) fn forget_qos0(&mut self) {
-        self.alerts.retain(|waiting| waiting.qos != QoS::AtMostOnce);
-        self.telemetry.retain(|waiting| waiting.qos != QoS::AtMostOnce);
-        self.telemetry_qos0 = 0;
+        self.qos0 = VecDeque::new();
+        self.qos0_bytes = 0;
+        self.alerts.forget_qos0();
+        self.telemetry.forget_qos0();
     }
 
-    /// Takes out the first that was published at `offset`; used when the journal says it was confirmed.
+    /// Lets go of all contents: the client is away.
+    pub(crate) fn park(&mut self) {
+        self.alerts.park();
+        self.telemetry.park();
+    }
+
+    /// Takes out the first that was published at `offset`; used when the journal says what became of it, nearly always at the
+    /// front of its lane.
     pub(crate) fn remove(&mut self, offset: Offset) -> Option<Outgoing> {
-        let at = |waiting: &Outgoing| waiting.stored.offset == Some(offset);
-        if let Some(position) = self.alerts.iter().position(at) {
-            return self.alerts.remove(position);
+        if self.telemetry.begins_with(offset) {
+            return self.telemetry.pop();
         }
-        let position = self.telemetry.iter().position(at)?;
-        let outgoing = self.telemetry.remove(position)?;
-        self.telemetry_qos0 -= usize::from(outgoing.qos == QoS::AtMostOnce);
-        Some(outgoing)
+        self.alerts.remove(offset).or_else(|| self.telemetry.remove(offset))
     }
 
-    pub(crate) fn alerts(&self) -> impl Iterator<Item = &Outgoing> {
-        self.alerts.iter()
+    /// Takes out what belongs to shared subscriptions.
+    pub(crate) fn take_shared(&mut self) -> Vec<Outgoing> {
+        let mut taken = self.alerts.take_shared();
+        taken.append(&mut self.telemetry.take_shared());
+        taken
+    }
+
+    /// Offsets of the alert lane.
+    pub(crate) fn alerts(&self) -> impl Iterator<Item = Offset> {
+        self.alerts.offsets()
+    }
+
+    /// Appends the offsets of what is to be fetched. True: something is lacking and cannot be read yet.
+    pub(crate) fn wanted(&self, readable: Offset, limits: &Limits, into: &mut Vec<Offset>) -> bool {
+        let alerts = self.alerts.wanted(readable, limits, into);
+        self.telemetry.wanted(readable, limits, into) || alerts
+    }
+
+    /// Takes what was fetched.
+    pub(crate) fn refill(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) {
+        self.alerts.refill(&find);
+        self.telemetry.refill(&find);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.alerts.len() + self.telemetry.len()
+        self.alerts.len() + self.telemetry.len() + self.qos0.len()
+    }
+
+    /// As [`Outgoing::bytes`], of all that waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.alerts.bytes() + self.telemetry.bytes() + self.qos0_bytes
     }
 }

@@ -7,30 +7,41 @@
 //! Invariants
 //! - a PUBACK, PUBREC, SUBACK or UNSUBACK is written only after the record behind it is durable;
 //! - a publish is in the journal before anybody receives it;
-//! - what a session is owed is in its lanes or in flight, never in both;
+//! - what a session is owed is in its lanes or in flight, never in both; beyond a short head only the journal has its content;
 //! - alerts leave a session before telemetry, and telemetry never takes the last places of its in-flight window;
-//! - every queue has a maximum in [`Limits`].
+//! - every queue has a maximum in [`Limits`] or [`ClientLimits`].
 
+mod alias;
+mod arriving;
+mod authentication;
+mod backlog;
 mod broker;
 mod connection;
 mod gate;
 mod inbound;
 mod lane;
+mod leaving;
+mod ledger;
 mod limits;
 mod outbound;
+mod presence;
 mod recover;
+mod refill;
+mod regrant;
 mod retained;
 mod route;
 mod session;
+mod shared;
 mod state;
 mod stored;
 mod timer;
 mod tree;
 
+pub use authentication::{Authentication, Exchange, Reply, Step};
 pub use broker::{Broker, ConnectRequest, Counters, Event};
 pub use connection::ConnectionId;
 pub use gate::{Denial, Gate, Open};
-pub use limits::Limits;
+pub use limits::{ClientLimits, Limit, Limits, QueueFull};
 pub use outbound::Transmit;
 pub use recover::{RecoverError, START};
 pub use stored::{Lane, Stored};

@@ -43,22 +43,28 @@ impl<L: Log> Broker<L> {
         now: Timestamp,
     ) -> Transmit {
         let Some(connection) = self.connection_mut(id) else { return Transmit::Close };
-        out.unsplit(connection.control.split());
-        if connection.closing || connection.detached {
+        // Ahead of every publish, and not counted against the window [MQTT-3.3.4-10] [MQTT-4.9.0-3].
+        let packets = connection.take_control(out);
+        let over = connection.closing || connection.detached;
+        let subacks_held = connection.subacks_held;
+        let (window, telemetry_window) = (connection.window(Lane::Alert), connection.window(Lane::Telemetry));
+        self.counters.packets_sent += packets;
+        if over {
             return Transmit::Close;
         }
-        if connection.subacks_held > 0 {
+        if subacks_held > 0 {
             return Transmit::Idle;
         }
-        let window = usize::from(connection.send_window);
         loop {
             if out.len() >= budget {
                 return Transmit::More;
             }
             let Some(session) = self.session_of(id) else { return Transmit::Close };
             if session.sent < session.in_flight.len() {
-                let after = session.in_flight[session.sent].after;
-                if session.sent >= window {
+                let next = &session.in_flight[session.sent];
+                let after = next.after;
+                // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
+                if session.sent >= window || !next.is_ready() {
                     return Transmit::Idle;
                 }
                 if after > self.durable {
@@ -68,25 +74,21 @@ impl<L: Log> Broker<L> {
                 self.send_in_flight(id, out, now);
                 continue;
             }
-            // Telemetry leaves some of the window to alerts, so that no alert waits for a telemetry acknowledgement.
-            let reserve = (window / 4).min(ALERT_RESERVE);
             let flying = session.in_flight.len();
-            let fits = |lane: Lane, limit: usize| {
-                session.lanes.front(lane).is_some_and(|next| next.qos == QoS::AtMostOnce || flying < limit)
+            let has_room = |lane| match lane {
+                Lane::Alert => flying < window,
+                Lane::Telemetry => flying < telemetry_window,
             };
-            let lane = if fits(Lane::Alert, window) {
-                Lane::Alert
-            } else if fits(Lane::Telemetry, window - reserve) {
-                Lane::Telemetry
-            } else {
+            if let Some(outgoing) = session.lanes.pop(has_room) {
+                self.send(id, outgoing, out, now);
+            } else if !self.draw(id) {
                 return Transmit::Idle;
-            };
-            let Some(outgoing) = session.lanes.pop(lane) else { return Transmit::Idle };
-            self.send(id, outgoing, out, now);
+            }
         }
     }
 
-    /// Sends a publish at QoS 0, or puts it in flight, to be sent from there.
+    /// Sends a publish at QoS 0 [MQTT-4.3.1-1], or puts it in flight under an unused identifier, to be sent from there
+    /// [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2].
     fn send(&mut self, id: ConnectionId, outgoing: Outgoing, out: &mut BytesMut, now: Timestamp) {
         if outgoing.qos == QoS::AtMostOnce {
             self.write(id, &outgoing, None, false, out, now);
@@ -97,9 +99,9 @@ impl<L: Log> Broker<L> {
             // Cannot be: the window is below the number of identifiers. Keep it for later all the same.
             return session.lanes.push_front(outgoing);
         };
-        let (client, durable) = (Arc::clone(&session.client), session.expiry > 0);
+        let (client, recorded) = (Arc::clone(&session.client), session.is_recorded(&outgoing));
         let mut after = 0;
-        if let (true, Some(publish)) = (durable, outgoing.stored.offset) {
+        if let (true, Some(publish)) = (recorded, outgoing.offset()) {
             self.log.mark(&Mark::Sent { client: &client, publish, packet_id: packet_id.0.get() });
             if outgoing.qos == QoS::ExactlyOnce {
                 after = self.log.entries();
@@ -129,29 +131,28 @@ impl<L: Log> Broker<L> {
                 Ack { packet_id, reason: ReasonCode::Success, reason_string: None, user: Vec::new() };
             if let Some(connection) = self.connection_mut(id) {
                 connection.send(Packet::PubRel(release));
-                out.unsplit(connection.control.split());
+                let packets = connection.take_control(out);
+                self.counters.packets_sent += packets;
             }
             return;
         }
         let (outgoing, repeated) = (flight.outgoing.clone(), flight.repeated);
-        if matches!(self.write(id, &outgoing, Some(packet_id), repeated, out, now), Written::Dropped) {
-            self.abandon(id, at, now);
+        match self.write(id, &outgoing, Some(packet_id), repeated, out, now) {
+            Written::Dropped => self.abandon(id, at, now),
+            Written::Yes => {
+                if let Some(flight) = self.session_of(id).and_then(|session| session.in_flight.get_mut(at)) {
+                    flight.park();
+                }
+            }
         }
     }
 
     /// Gives up a publish that this client can never be sent: to the session it counts as settled.
     fn abandon(&mut self, id: ConnectionId, at: usize, now: Timestamp) {
         let Some(flight) = self.session_of(id).and_then(|session| session.settle(at)) else { return };
+        self.declined(id, &flight.outgoing, now);
         if flight.outgoing.qos == QoS::ExactlyOnce {
-            self.completed(id, flight.packet_id);
-        }
-        let stored = flight.outgoing.stored;
-        if stored.alert().is_some() {
-            self.alert_abandoned(&stored, now);
-        }
-        let client = self.connection(id).map(|connection| Arc::clone(&connection.client));
-        if let (Some(client), Some(publish)) = (client, stored.offset) {
-            self.log.mark(&Mark::Confirmed { client: &client, publish });
+            self.completed(id, &flight);
         }
     }
 
@@ -164,37 +165,50 @@ impl<L: Log> Broker<L> {
         out: &mut BytesMut,
         now: Timestamp,
     ) -> Written {
-        let stored = &outgoing.stored;
-        if stored.is_expired(now) {
+        // Nothing is taken from a lane or sent from flight before it is at hand.
+        let Some(stored) = outgoing.stored() else { return Written::Dropped };
+        if !dup && stored.is_expired(now) {
             self.counters.expired += 1;
-            return Written::Dropped; // [MQTT-3.3.2-5]
+            return Written::Dropped; // [MQTT-3.3.2-5]; what was begun is completed [MQTT-4.3.3-7]
         }
-        let Some(connection) = self.connection(id) else { return Written::Dropped };
+        let Some(connection) = self.connection_mut(id) else { return Written::Dropped };
         if connection.withheld.iter().any(|filter| topic::matches(filter, &stored.publish.topic)) {
             self.counters.withheld += 1;
             return Written::Dropped;
         }
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
-        let delivery = Delivery {
-            dup,
+        let mut delivery = Delivery {
+            dup, // whatever it was when it came in [MQTT-3.3.1-1] [MQTT-3.3.1-3]
             qos: outgoing.qos,
             retain: outgoing.retain,
             packet_id,
+            // [MQTT-3.3.4-3]
             subscription_ids: if version == Version::V5 { &outgoing.subscription_ids } else { &[] },
-            topic_alias: None,
+            topic_alias: connection.aliases_sent.find(&stored.publish.topic),
             message_expiry: if version == Version::V5 { stored.expiry_left(now) } else { None },
         };
-        let fitting = stored.template(version).filter(|template| {
-            template.encoded_len(&delivery).is_ok_and(|length| length <= packet_bytes_max as usize)
-        });
-        if fitting.is_none_or(|template| template.write(&delivery, out).is_err()) {
+        let fits = |delivery: &Delivery<'_>| {
+            stored.template(version).filter(|template| {
+                template.encoded_len(delivery).is_ok_and(|length| length <= packet_bytes_max as usize)
+            })
+        };
+        let mut template = fits(&delivery);
+        if template.is_none() && delivery.topic_alias.take().is_some() {
+            template = fits(&delivery);
+        }
+        if template.is_none_or(|template| template.write(&delivery, out).is_err()) {
             self.counters.too_large += 1;
-            return Written::Dropped; // [MQTT-3.1.2-24]
+            return Written::Dropped; // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        }
+        if let Some(alias) = delivery.topic_alias {
+            connection.aliases_sent.sent(&stored.publish.topic, alias);
         }
         if !dup && stored.alert().is_some() {
             self.alerts_sent.push(stored.received_at);
         }
+        self.counters.packets_sent += 1;
         self.counters.publishes_sent += 1;
+        self.counters.publish_bytes_sent += stored.publish.payload.len() as u64;
         Written::Yes
     }
 
@@ -205,6 +219,3 @@ impl<L: Log> Broker<L> {
             .map_or(0, |session| session.owed())
     }
 }
-
-/// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
-const ALERT_RESERVE: usize = 16;

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Outcome, Publish, Record};
-use wardline_wire::{PacketId, QoS, decode_properties};
+use wardline_wire::{PacketId, QoS};
 
 use crate::{
     broker::{Broker, Event},
@@ -63,13 +61,14 @@ impl<L: Log> Broker<L> {
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
         match *mark {
             Mark::Confirmed { publish, .. } => {
-                let sent =
-                    |flight: &InFlight| flight.outgoing.stored.offset == Some(publish) && !flight.received;
+                let sent = |flight: &InFlight| flight.outgoing.offset() == Some(publish) && !flight.received;
                 match session.in_flight.iter().position(sent) {
                     Some(at) if session.in_flight[at].outgoing.qos == QoS::ExactlyOnce => {
                         session.in_flight[at].received = true;
                     }
                     Some(at) => drop(session.settle(at)),
+                    // A group's publish that went at QoS 0 was confirmed as it was handed over.
+                    None if self.groups.take(&session.groups, id, publish).is_some() => {}
                     None => drop(session.lanes.remove(publish)),
                 }
             }
@@ -78,7 +77,9 @@ impl<L: Log> Broker<L> {
             }
             Mark::Sent { publish, packet_id, .. } => {
                 let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
-                if let (Some(packet_id), Some(outgoing)) = (packet_id, session.lanes.remove(publish)) {
+                let own = session.lanes.remove(publish);
+                let outgoing = own.or_else(|| self.groups.take(&session.groups, id, publish));
+                if let (Some(packet_id), Some(outgoing)) = (packet_id, outgoing) {
                     session.resume(packet_id, outgoing);
                 }
             }
@@ -124,33 +125,13 @@ impl<L: Log> Broker<L> {
         if publish.outcome == Outcome::Denied {
             return Ok(());
         }
-        let qos = state::qos(publish.qos).ok_or(RecoverError { offset, what: "QoS of a publish" })?;
-        let properties = decode_properties(publish.properties)
-            .map_err(|_| RecoverError { offset, what: "properties of a publish" })?;
+        let stored = Arc::new(Stored::read(offset, publish)?);
         let publisher = self.session_by_client(publish.origin.client);
         if publish.packet_id != 0
             && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
         {
             session.received.insert(publish.packet_id);
         }
-        let packet = wardline_wire::Publish {
-            dup: false,
-            qos,
-            retain: publish.retain,
-            topic: ByteString::from(publish.topic),
-            packet_id: None,
-            properties,
-            payload: Bytes::copy_from_slice(publish.payload),
-        };
-        let lane = self.lane(publish.topic);
-        let stored = Arc::new(Stored::new(
-            Some(offset),
-            publish.received_at,
-            packet.detached(),
-            publish.origin.client.into(),
-            publish.origin.principal.into(),
-            lane,
-        ));
         self.distribute(&stored, publisher, publish.received_at);
         Ok(())
     }

@@ -6,21 +6,26 @@ use wardline_wire::topic;
 
 use crate::stored::Stored;
 
+/// No session's: it stays when the session of its publisher ends [MQTT3-3.1.2-7].
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     /// Ordered, so that a filter's literal beginning bounds the search.
     by_topic: BTreeMap<Box<str>, Arc<Stored>>,
+    /// Of the payloads.
+    bytes: usize,
 }
 
 impl Retained {
-    /// Keeps `stored`, or forgets the topic's message if the payload is empty [MQTT-3.3.1-6].
+    /// Keeps `stored`, or forgets the topic's message if the payload is empty [MQTT-3.3.1-6] [MQTT-3.3.1-7].
     pub(crate) fn keep(&mut self, stored: &Arc<Stored>) {
         let name: &str = &stored.publish.topic;
-        if stored.publish.payload.is_empty() {
-            self.by_topic.remove(name);
+        let before = if stored.publish.payload.is_empty() {
+            self.by_topic.remove(name)
         } else {
-            self.by_topic.insert(name.into(), Arc::clone(stored));
-        }
+            self.bytes += stored.publish.payload.len();
+            self.by_topic.insert(name.into(), Arc::clone(stored))
+        };
+        self.bytes -= before.map_or(0, |before| before.publish.payload.len());
     }
 
     /// All that `filter` matches, in topic order.
@@ -41,5 +46,10 @@ impl Retained {
 
     pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
+    }
+
+    /// Bytes of all payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }

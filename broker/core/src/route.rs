@@ -1,17 +1,18 @@
 //! From a publish to the lanes of those who subscribed.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
-use wardline_journal::{Delivery, DeliveryStep, Log, Offset, Origin, Record};
+use wardline_journal::{Delivery, DeliveryStep, Log, Mark, Offset, Origin, Record};
 use wardline_wire::{QoS, topic::Shared};
 
 use crate::{
     broker::{Broker, Event, Outstanding},
     connection::ConnectionId,
-    lane::{Outgoing, Queued},
+    lane::{Content, Outgoing},
     session::{SessionId, Subscription},
+    shared::GroupId,
     stored::Stored,
 };
 
@@ -25,14 +26,8 @@ pub(crate) enum Target {
 #[derive(Debug)]
 pub(crate) enum Entry {
     One(Subscription),
-    /// A shared subscription: each publish goes to one member, in turn.
-    Shared(Group),
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    members: Vec<(SessionId, Subscription)>,
-    turn: Cell<usize>,
+    /// A shared subscription: each publish goes to one member.
+    Shared(GroupId),
 }
 
 /// A session that a publish reaches, with all its matching subscriptions merged.
@@ -45,7 +40,7 @@ pub(crate) struct Hit {
 }
 
 impl<L: Log> Broker<L> {
-    /// Subscribes; says whether the subscription is new.
+    /// Subscribes, in place of what the session had under this filter [MQTT-3.8.4-3]; says whether the subscription is new.
     pub(crate) fn add_subscription(
         &mut self,
         id: SessionId,
@@ -56,21 +51,15 @@ impl<L: Log> Broker<L> {
         let new = session.subscriptions.insert(filter.into(), subscription).is_none();
         self.subscriptions += usize::from(new);
         if let Some(Ok(shared)) = Shared::parse(filter) {
-            let target = Target::Group(shared.group.into());
-            if self.tree.value_mut(shared.filter, &target).is_none() {
-                self.tree.insert(shared.filter, target.clone(), Entry::Shared(Group::default()));
-            }
-            if let Some(Entry::Shared(group)) = self.tree.value_mut(shared.filter, &target) {
-                group.members.retain(|(member, _)| *member != id);
-                group.members.push((id, subscription));
-            }
+            self.shared_subscriptions += usize::from(new);
+            self.join(id, &shared, subscription);
         } else {
             self.tree.insert(filter, Target::Session(id), Entry::One(subscription));
         }
         new
     }
 
-    /// Unsubscribes; says whether there was something to end.
+    /// Unsubscribes what has this very filter [MQTT-3.10.4-1] [MQTT-3.10.4-2]; says whether there was something to end.
     pub(crate) fn remove_subscription(&mut self, id: SessionId, filter: &str) -> bool {
         let existed = self
             .sessions
@@ -85,56 +74,43 @@ impl<L: Log> Broker<L> {
     /// Takes a session out of the tree.
     pub(crate) fn remove_subscriber(&mut self, id: SessionId, filter: &str) {
         self.subscriptions -= 1;
-        let Some(Ok(shared)) = Shared::parse(filter) else {
+        if let Some(Ok(shared)) = Shared::parse(filter) {
+            self.shared_subscriptions -= 1;
+            self.leave(id, &shared);
+        } else {
             self.tree.remove(filter, &Target::Session(id));
-            return;
-        };
-        let target = Target::Group(shared.group.into());
-        if let Some(Entry::Shared(group)) = self.tree.value_mut(shared.filter, &target) {
-            group.members.retain(|(member, _)| *member != id);
-            if group.members.is_empty() {
-                self.tree.remove(shared.filter, &target);
-            }
         }
     }
 
-    /// Puts a publish into the lanes of all that subscribed to it.
+    /// Puts a publish into the lanes of all that subscribed to it [MQTT-3.3.2-3] [MQTT-4.5.0-1], in the order in which
+    /// publishes came [MQTT-4.6.0-5] [MQTT-4.6.0-6].
     pub(crate) fn route(&mut self, stored: &Arc<Stored>, publisher: Option<SessionId>, now: Timestamp) {
         self.routed += 1;
         let number = self.routed;
         let mut hits = std::mem::take(&mut self.hits);
+        let mut groups: SmallVec<[GroupId; 4]> = SmallVec::new();
         let Self { tree, sessions, .. } = self;
         tree.matches(&stored.publish.topic, |target, entry| {
             let (id, subscription) = match (target, entry) {
                 (Target::Session(id), Entry::One(subscription)) => (*id, subscription),
-                (_, Entry::Shared(group)) => {
-                    let online = |id: SessionId| {
-                        sessions.get(id.index as usize).is_some_and(|s| s.connection.is_some())
-                    };
-                    match group.next(online) {
-                        Some((id, subscription)) => (id, subscription),
-                        None => return,
-                    }
-                }
+                // A shared subscription's copy is its own [MQTT-3.3.4-5].
+                (_, Entry::Shared(group)) => return groups.push(*group),
                 (Target::Group(_), Entry::One(_)) => return,
             };
             if subscription.options.no_local && publisher == Some(id) {
                 return; // [MQTT-3.8.3-3]
             }
             let Some(session) = sessions.get_mut(id.index as usize) else { return };
-            let granted = subscription.options.qos.min(stored.publish.qos);
-            // A shared subscription's copy is its own; other matches of a session are merged [MQTT-3.3.4-2].
-            let shared = matches!(entry, Entry::Shared(_));
-            if !shared && session.routed.0 == number {
+            let granted = subscription.options.qos.min(stored.publish.qos); // [MQTT-3.8.4-8]
+            // The matches of a session are merged [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+            if session.routed.0 == number {
                 let hit: &mut Hit = &mut hits[session.routed.1];
                 hit.qos = hit.qos.max(granted);
                 hit.retain_as_published |= subscription.options.retain_as_published;
                 hit.ids.extend(subscription.id);
                 return;
             }
-            if !shared {
-                session.routed = (number, hits.len());
-            }
+            session.routed = (number, hits.len());
             hits.push(Hit {
                 session: id,
                 qos: granted,
@@ -143,46 +119,60 @@ impl<L: Log> Broker<L> {
             });
         });
 
-        // While the journal is read, what became of an alert stands in the records that follow it.
-        let alert = stored.alert().filter(|_| !self.recovering).map(Arc::<str>::from);
-        let mut pagers = 0;
+        let published = self.published(stored);
+        let mut reached: SmallVec<[ConnectionId; 8]> = SmallVec::new();
         for hit in hits.drain(..) {
             let outgoing = Outgoing {
-                stored: Arc::clone(stored),
                 qos: hit.qos,
-                retain: hit.retain_as_published && stored.publish.retain,
+                retain: hit.retain_as_published && published.retain, // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
                 subscription_ids: hit.ids,
+                ..published.clone()
             };
-            let reached = self.queue(hit.session, outgoing);
-            if let (Some(alert), Some(connection)) = (&alert, reached.filter(|_| hit.qos != QoS::AtMostOnce))
-            {
-                pagers += 1;
-                self.receipt(stored, alert, DeliveryStep::Sent, Some(connection), now);
-            }
+            reached.extend(self.queue(hit.session, outgoing).filter(|_| hit.qos != QoS::AtMostOnce));
         }
         self.hits = hits;
-        if let (Some(alert), Some(offset)) = (&alert, stored.offset) {
-            if pagers == 0 {
-                self.receipt(stored, alert, DeliveryStep::Unreachable, None, now);
-            } else {
-                self.outstanding.insert(offset, Outstanding { pagers, confirmed: false });
-            }
+        for group in groups {
+            reached.extend(self.route_shared(group, &published));
+        }
+        // While the journal is read, what became of an alert stands in the records that follow it.
+        let alert = stored.alert().filter(|_| !self.recovering).map(Arc::<str>::from);
+        let (Some(alert), Some(offset)) = (alert, stored.offset) else { return };
+        let topic = Arc::<str>::from(&*stored.publish.topic);
+        for &pager in &reached {
+            self.receipt(offset, &topic, &alert, DeliveryStep::Sent, Some(pager), now);
+        }
+        if reached.is_empty() {
+            self.receipt(offset, &topic, &alert, DeliveryStep::Unreachable, None, now);
+        } else {
+            let pagers = reached.iter().filter_map(|&pager| Some(self.connection(pager)?.session)).collect();
+            self.outstanding.insert(offset, Outstanding { alert, topic, pagers, confirmed: false });
+        }
+    }
+
+    /// A publish as it came, for nobody in particular.
+    fn published(&self, stored: &Arc<Stored>) -> Outgoing {
+        Outgoing {
+            lane: self.lane(&stored.publish.topic),
+            qos: stored.publish.qos,
+            retain: stored.publish.retain,
+            subscription_ids: SmallVec::new(),
+            share: None,
+            bytes: stored.bytes(),
+            content: Content::Here(Arc::clone(stored)),
         }
     }
 
     /// Puts a publish into a session's lanes. Gives the connection that will carry it now, if there is one.
-    fn queue(&mut self, id: SessionId, outgoing: Outgoing) -> Option<ConnectionId> {
-        let (qos0_max, reliable_max) = (self.limits.queued_qos0_max, self.limits.queued_messages_max);
+    pub(crate) fn queue(&mut self, id: SessionId, outgoing: Outgoing) -> Option<ConnectionId> {
         let session = self.sessions.get_mut(id.index as usize)?;
         let connection = session.connection;
+        // Who is away is owed QoS 1 and 2 [MQTT3-3.1.2-5].
         if connection.is_none() && (outgoing.qos == QoS::AtMostOnce || session.expiry == 0) {
             return None;
         }
-        match session.lanes.push(outgoing, qos0_max, reliable_max) {
-            Queued::Kept => {}
-            Queued::ShedOldest => self.counters.shed += 1,
-            Queued::Full => self.counters.overflowed += 1,
-        }
+        let dropped = session.lanes.push(outgoing, connection.is_some(), &self.limits);
+        self.counters.shed += dropped.shed;
+        self.counters.overflowed += dropped.overflowed;
         self.wake(connection?);
         connection
     }
@@ -195,75 +185,77 @@ impl<L: Log> Broker<L> {
         for stored in self.retained.matching(filter) {
             let outgoing = Outgoing {
                 qos: subscription.options.qos.min(stored.publish.qos),
-                retain: true,
+                retain: true, // [MQTT3-3.3.1-8]
                 subscription_ids: subscription.id.into_iter().collect(),
-                stored,
+                ..self.published(&stored)
             };
             self.queue(id, outgoing);
         }
     }
 
-    /// A subscriber has acknowledged a publish: it is not owed any more.
-    pub(crate) fn confirmed(&mut self, id: ConnectionId, stored: &Arc<Stored>, now: Timestamp) {
-        let Some(connection) = self.connection(id) else { return };
-        let client = Arc::clone(&connection.client);
-        let durable = self.session(connection.session).is_some_and(|session| session.expiry > 0);
-        let Some(offset) = stored.offset else { return };
-        if durable {
-            self.log.mark(&wardline_journal::Mark::Confirmed { client: &client, publish: offset });
+    /// A publish is not owed to this subscriber any more.
+    pub(crate) fn settled(&mut self, id: ConnectionId, outgoing: &Outgoing) {
+        let session = self.session_of(id).filter(|session| session.is_recorded(outgoing));
+        let client = session.map(|session| Arc::clone(&session.client));
+        if let (Some(client), Some(publish)) = (client, outgoing.offset()) {
+            self.log.mark(&Mark::Confirmed { client: &client, publish });
         }
-        if let Some(alert) = stored.alert().map(Arc::<str>::from) {
-            if let Some(outstanding) = self.outstanding.get_mut(&offset) {
-                outstanding.confirmed = true;
-                outstanding.pagers = outstanding.pagers.saturating_sub(1);
-                if outstanding.pagers == 0 {
-                    self.outstanding.remove(&offset);
-                }
+    }
+
+    /// A subscriber has acknowledged a publish.
+    pub(crate) fn confirmed(&mut self, id: ConnectionId, outgoing: &Outgoing, now: Timestamp) {
+        self.settled(id, outgoing);
+        let Some((stored, offset)) = outgoing.stored().zip(outgoing.offset()) else { return };
+        let Some(alert) = stored.alert().map(Arc::<str>::from) else { return };
+        let session = self.connection(id).map(|connection| connection.session);
+        if let Some(outstanding) = self.outstanding.get_mut(&offset) {
+            outstanding.confirmed = true;
+            if let Some(at) = outstanding.pagers.iter().position(|pager| Some(*pager) == session) {
+                outstanding.pagers.swap_remove(at);
             }
-            self.receipt(stored, &alert, DeliveryStep::Confirmed, Some(id), now);
+            if outstanding.pagers.is_empty() {
+                self.outstanding.remove(&offset);
+            }
         }
+        let topic = Arc::from(&*stored.publish.topic);
+        self.receipt(offset, &topic, &alert, DeliveryStep::Confirmed, Some(id), now);
     }
 
     /// A pager's connection is gone: what it had not confirmed has not reached its person.
     pub(crate) fn alerts_lost(&mut self, id: SessionId, now: Timestamp) {
         let Some(session) = self.session(id) else { return };
-        let in_flight =
-            session.in_flight.iter().filter(|flight| !flight.received).map(|flight| &flight.outgoing);
-        let lost: Vec<(Arc<Stored>, Arc<str>)> = session
-            .lanes
-            .alerts()
-            .chain(in_flight)
-            .filter_map(|waiting| Some((Arc::clone(&waiting.stored), waiting.stored.alert()?.into())))
-            .collect();
-        for (stored, alert) in lost {
-            self.pager_lost(&stored, &alert, now);
+        let in_flight = session.in_flight.iter().filter_map(|flight| flight.outgoing.offset());
+        let owed = in_flight.chain(session.lanes.alerts());
+        let lost: Vec<Offset> = owed.filter(|offset| self.outstanding.contains_key(offset)).collect();
+        for offset in lost {
+            self.pager_lost(offset, id, now);
         }
     }
 
-    /// A client can never be sent this alert: as if its pager were away.
-    pub(crate) fn alert_abandoned(&mut self, stored: &Arc<Stored>, now: Timestamp) {
-        if let Some(alert) = stored.alert().map(Arc::<str>::from) {
-            self.pager_lost(stored, &alert, now);
+    /// A client can never be sent this publish: if it is an alert, as if its pager were away.
+    pub(crate) fn alert_abandoned(&mut self, id: ConnectionId, outgoing: &Outgoing, now: Timestamp) {
+        let session = self.connection(id).map(|connection| connection.session);
+        if let (Some(offset), Some(session)) = (outgoing.offset(), session) {
+            self.pager_lost(offset, session, now);
         }
     }
 
-    /// One pager less may confirm the alert; when none is left and none has, nobody was reached.
-    fn pager_lost(&mut self, stored: &Arc<Stored>, alert: &Arc<str>, now: Timestamp) {
-        let Some(offset) = stored.offset else { return };
+    /// A pager will not confirm the alert; when none is left and none has, nobody was reached.
+    fn pager_lost(&mut self, offset: Offset, session: SessionId, now: Timestamp) {
         let Some(outstanding) = self.outstanding.get_mut(&offset) else { return };
-        outstanding.pagers = outstanding.pagers.saturating_sub(1);
-        if outstanding.pagers == 0 {
-            let confirmed = outstanding.confirmed;
-            self.outstanding.remove(&offset);
-            if !confirmed {
-                self.receipt(stored, alert, DeliveryStep::Unreachable, None, now);
-            }
+        let Some(at) = outstanding.pagers.iter().position(|pager| *pager == session) else { return };
+        outstanding.pagers.swap_remove(at);
+        if outstanding.pagers.is_empty()
+            && let Some(Outstanding { alert, topic, confirmed: false, .. }) = self.outstanding.remove(&offset)
+        {
+            self.receipt(offset, &topic, &alert, DeliveryStep::Unreachable, None, now);
         }
     }
 
     fn receipt(
         &mut self,
-        stored: &Arc<Stored>,
+        publish: Offset,
+        topic: &Arc<str>,
         alert: &Arc<str>,
         step: DeliveryStep,
         connection: Option<ConnectionId>,
@@ -279,24 +271,11 @@ impl<L: Log> Broker<L> {
             at: now,
             step,
             origin: Origin { client: &client, principal: &principal, peer: &peer },
-            publish: stored.offset.unwrap_or(Offset(0)),
+            publish,
             alert,
-            topic: &stored.publish.topic,
+            topic,
         }));
-        let topic = Arc::from(&*stored.publish.topic);
-        self.events.push(Event::Receipt { topic, alert: Arc::clone(alert), step, principal });
-    }
-}
-
-impl Group {
-    /// The next member in turn, one that is connected before one that is not.
-    fn next(&self, online: impl Fn(SessionId) -> bool) -> Option<(SessionId, &Subscription)> {
-        let count = self.members.len();
-        let start = self.turn.get();
-        let at = (0..count).map(|step| (start + step) % count).find(|&at| online(self.members[at].0));
-        let at = at.or_else(|| (count > 0).then(|| start % count))?;
-        self.turn.set(at + 1);
-        let (id, subscription) = &self.members[at];
-        Some((*id, subscription))
+        let (topic, alert) = (Arc::clone(topic), Arc::clone(alert));
+        self.events.push(Event::Receipt { topic, alert, step, principal });
     }
 }

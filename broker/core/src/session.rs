@@ -12,6 +12,8 @@ use wardline_wire::{PacketId, RetainHandling, SubscribeOptions, Will};
 use crate::{
     connection::ConnectionId,
     lane::{Lanes, Outgoing},
+    shared::GroupId,
+    stored::Lane,
 };
 
 /// Names a session; never used again for another one.
@@ -31,7 +33,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Whether a SUBSCRIBE with these options is answered with retained messages [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+    /// Whether a SUBSCRIBE with these options is answered with retained messages [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+    /// [MQTT-3.3.1-11].
     pub(crate) fn wants_retained(&self, new: bool) -> bool {
         match self.options.retain_handling {
             RetainHandling::Send => true,
@@ -54,6 +57,20 @@ pub(crate) struct InFlight {
     pub(crate) repeated: bool,
 }
 
+impl InFlight {
+    /// Whether all that is to be sent is at hand.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.received || self.outgoing.stored().is_some()
+    }
+
+    /// Lets go of a content that is not needed unless it is repeated. An alert keeps it, to tell of its confirmation.
+    pub(crate) fn park(&mut self) {
+        if self.outgoing.stored().is_some_and(|stored| stored.alert().is_none()) {
+            self.outgoing.let_go();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) generation: u32,
@@ -71,8 +88,10 @@ pub(crate) struct Session {
     /// A will that waits for its delay.
     pub(crate) will: Option<(Timestamp, Will)>,
     pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
+    /// Of the shared ones among them.
+    pub(crate) groups: Vec<GroupId>,
     pub(crate) lanes: Lanes,
-    /// In the order in which they were first sent [MQTT-4.6.0-1].
+    /// In the order in which they were first sent, and in which they are repeated [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     pub(crate) in_flight: VecDeque<InFlight>,
     /// How many of `in_flight`, from the front, went out on the present connection.
     pub(crate) sent: usize,
@@ -97,6 +116,7 @@ impl Session {
             expiry_timer: None,
             will: None,
             subscriptions: BTreeMap::new(),
+            groups: Vec::new(),
             lanes: Lanes::default(),
             in_flight: VecDeque::new(),
             sent: 0,
@@ -107,7 +127,7 @@ impl Session {
         }
     }
 
-    /// A free packet identifier, or `None` if all 65,535 are in use [MQTT-2.2.1-3].
+    /// A free packet identifier, or `None` if all 65,535 are in use [MQTT-2.2.1-4].
     pub(crate) fn allocate_id(&mut self) -> Option<PacketId> {
         if self.ids.len() >= usize::from(u16::MAX) {
             return None;
@@ -131,6 +151,22 @@ impl Session {
         self.in_flight.iter().position(|flight| flight.packet_id == packet_id)
     }
 
+    /// Whether an answer to this identifier is to be passed over: what it answers was sent before the node stopped, is an alert
+    /// that has not been fetched yet, and so cannot be told of. It is about to be repeated, and answered again.
+    pub(crate) fn is_unread_alert(&self, packet_id: PacketId) -> bool {
+        let unsent = self.in_flight.iter().skip(self.sent);
+        let mut alerts = unsent.filter(|flight| flight.outgoing.lane == Lane::Alert && !flight.is_ready());
+        alerts.any(|flight| flight.packet_id == packet_id)
+    }
+
+    /// The client is away: lets go of contents that the journal has, but for alerts in flight, whose answers are told of.
+    pub(crate) fn park(&mut self) {
+        self.lanes.park();
+        for flight in &mut self.in_flight {
+            flight.park();
+        }
+    }
+
     /// Settles a publish in flight, whose identifier is free again.
     pub(crate) fn settle(&mut self, position: usize) -> Option<InFlight> {
         let flight = self.in_flight.remove(position)?;
@@ -145,11 +181,16 @@ impl Session {
     pub(crate) fn begin_connection(&mut self, connection: ConnectionId) {
         self.connection = Some(connection);
         self.expires_at = None;
-        self.will = None;
+        self.will = None; // [MQTT-3.1.3-9]
         for flight in self.in_flight.iter_mut().take(self.sent) {
             flight.repeated = true;
         }
         self.sent = 0;
+    }
+
+    /// Whether the journal is told what becomes of a publish: it has to be known after a crash.
+    pub(crate) fn is_recorded(&self, outgoing: &Outgoing) -> bool {
+        self.expiry > 0 || outgoing.share.is_some()
     }
 
     /// Publishes waiting or in flight.

@@ -2,9 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::Offset;
-use wardline_wire::{Publish, PublishTemplate, Version};
+use wardline_wire::{Publish, PublishTemplate, Version, decode_properties};
+
+use crate::{recover::RecoverError, state};
 
 /// Which queue of a session a publish waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +34,6 @@ pub struct Stored {
     pub client: Arc<str>,
     /// Principal that published it.
     pub principal: Arc<str>,
-    /// Where it queues.
-    pub lane: Lane,
     v5: OnceLock<Option<PublishTemplate>>,
     v3: OnceLock<Option<PublishTemplate>>,
 }
@@ -43,7 +45,6 @@ impl Stored {
         publish: Publish,
         client: Arc<str>,
         principal: Arc<str>,
-        lane: Lane,
     ) -> Self {
         let expires_at = publish
             .properties
@@ -56,10 +57,44 @@ impl Stored {
             publish,
             client,
             principal,
-            lane,
             v5: OnceLock::new(),
             v3: OnceLock::new(),
         }
+    }
+
+    /// The publish that the journal has at `offset`.
+    ///
+    /// # Errors
+    /// What this version does not understand.
+    pub fn read(offset: Offset, record: &wardline_journal::Publish<'_>) -> Result<Self, RecoverError> {
+        let qos = state::qos(record.qos).ok_or(RecoverError { offset, what: "QoS of a publish" })?;
+        let properties = decode_properties(record.properties)
+            .map_err(|_| RecoverError { offset, what: "properties of a publish" })?;
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain: record.retain,
+            topic: ByteString::from(record.topic),
+            packet_id: None,
+            properties,
+            payload: Bytes::copy_from_slice(record.payload),
+        };
+        let (client, principal) = (record.origin.client.into(), record.origin.principal.into());
+        Ok(Self::new(Some(offset), record.received_at, publish.detached(), client, principal))
+    }
+
+    /// What it counts for against quotas: topic, payload and properties, and a fixed share for what it is kept in.
+    pub(crate) fn bytes(&self) -> u32 {
+        const FIXED_BYTES: usize = 256;
+        let properties = &self.publish.properties;
+        let user = properties.user.iter().map(|(name, value)| name.len() + value.len());
+        let texts = [&properties.response_topic, &properties.content_type].into_iter().flatten();
+        let bytes = FIXED_BYTES
+            + self.publish.topic.len()
+            + self.publish.payload.len()
+            + properties.correlation_data.as_ref().map_or(0, Bytes::len)
+            + user.chain(texts.map(|text| text.len())).sum::<usize>();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     /// `None`: it cannot be said in this version, as properties beyond what a packet holds.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use support::*;
-use wardline_core::ConnectionId;
+use wardline_core::{ConnectionId, Limits};
 use wardline_wire::{Packet, QoS, Unsubscribe, topic};
 
 const CLIENTS: usize = 3;
@@ -103,7 +103,8 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let mut ward = Ward::new();
+        // A head that most queues outgrow.
+        let mut ward = Ward::with_limits(Limits { head_messages_max: 4, ..Limits::default() });
         let publisher = ward.connect(resume("publisher")).0;
         let clients = (0..CLIENTS).map(|_| Client::default()).collect();
         Self { ward, clients, publisher, published: 0 }

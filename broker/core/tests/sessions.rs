@@ -12,7 +12,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use support::*;
-use wardline_core::{Denial, Event, Gate, Limits};
+use wardline_core::{ClientLimits, Denial, Event, Gate, Limits};
 use wardline_journal::{DeliveryStep, Entry, Outcome, Record};
 use wardline_wire::{
     Packet, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, SubscribeOptions, Version, Will,
@@ -379,8 +379,8 @@ fn each_publish_to_a_shared_subscription_goes_to_one_connected_member() {
 
 #[test]
 fn receive_maximum_and_undefined_alias_end_the_connection_with_their_reason() {
-    let limits = || Limits { receive_maximum: 2, topic_alias_maximum: 1, ..Limits::default() };
-    let mut ward = Ward::with_limits(limits());
+    let limits = || ClientLimits { receive_max: 2, topic_alias_max: 1, ..ClientLimits::default() };
+    let mut ward = Ward::with_client_limits(limits());
     ward.sync = false;
     let (device, _) = ward.connect(connect("device"));
     for number in 1..=3 {
@@ -395,7 +395,7 @@ fn receive_maximum_and_undefined_alias_end_the_connection_with_their_reason() {
     for (alias, topic, reason) in
         [(1, "", ReasonCode::ProtocolError), (2, "t", ReasonCode::TopicAliasInvalid)]
     {
-        let mut ward = Ward::with_limits(limits());
+        let mut ward = Ward::with_client_limits(limits());
         let (device, _) = ward.connect(connect("device"));
         let mut publish = publish(topic, "x", 0, 0);
         publish.properties.topic_alias = std::num::NonZeroU16::new(alias);

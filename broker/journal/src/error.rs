@@ -40,6 +40,9 @@ pub enum Flaw {
     /// A frame length that is never written.
     #[error("the frame's length is impossible")]
     Length,
+    /// The written part ends before a record that was written.
+    #[error("it ends here but should hold record {0}")]
+    Missing(Offset),
     /// Not a segment of a journal.
     #[error("it does not begin as a journal segment")]
     Magic,
@@ -171,6 +174,14 @@ pub enum ReadError {
     /// A reader that has failed before.
     #[error("this reader has failed before; read on with a new one")]
     Spent,
+    /// Asked for before it was written.
+    #[error("record {offset} is not written yet; those below {written} are")]
+    Unwritten {
+        /// What was asked for.
+        offset: Offset,
+        /// The first that is not written.
+        written: Offset,
+    },
     /// Another version's file.
     #[error("{} has format version {found}, and this program reads {FORMAT_VERSION}; use the version that wrote it", file.display())]
     Version {

@@ -125,6 +125,12 @@ pub(crate) fn parse_trusted(bytes: &[u8]) -> Option<Frame<'_>> {
     Some(Frame { offset: Offset(u64::from_le_bytes(*offset)), body })
 }
 
+/// The frame that `bytes` begin with, which this process has written, and its size.
+pub(crate) fn first(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
+    let size = frame_bytes(bytes.first_chunk()?)?;
+    Some((size, parse_trusted(bytes.get(..size)?)?))
+}
+
 /// Fills in the header of a frame whose body is in place.
 fn seal(frame: &mut [u8], offset: Offset) {
     // The encoders keep bodies below RECORD_BYTES_MAX, so that the length fits.

@@ -1,6 +1,5 @@
 //! The journal itself: opening, appending, releasing, closing.
 
-use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::codec;
-use crate::error::{Failure, OpenError, ReleaseError};
+use crate::error::{Failure, OpenError, ReadError, ReleaseError};
+use crate::fetch;
+use crate::index::Segments;
 use crate::lock::Lock;
 use crate::options::JournalOptions;
 use crate::reader::Reader;
@@ -21,7 +22,7 @@ use crate::recovery::{self, Recovery};
 use crate::segment;
 use crate::shared::{BACKLOG_BYTES_MAX, Place, Pressure, Progress, Shared};
 use crate::storage::{Disk, Storage};
-use crate::writer::{Segments, Writer};
+use crate::writer::Writer;
 
 /// An open journal. Clones are the same journal; when the last is dropped it is closed.
 ///
@@ -84,8 +85,7 @@ impl Journal {
         let active = recovered.active;
         let readable = Place { base: active.base, position: active.position };
         let shared = Arc::new(Shared::new(active.next, readable, report.bytes, quota_bytes));
-        let segments =
-            Arc::new(Mutex::new(Segments { closed: VecDeque::from(recovered.closed), active: active.base }));
+        let segments = Arc::new(Mutex::new(recovered.segments));
         let writer = Writer {
             _lock: lock,
             storage: Arc::clone(&storage),
@@ -160,8 +160,7 @@ impl Journal {
 
     /// The oldest record that can still be read, or the next one's offset where there is none.
     pub fn first_offset(&self) -> Offset {
-        let segments = self.owner.segments.lock();
-        segments.closed.front().map_or(segments.active, |closed| closed.base)
+        self.owner.segments.lock().first_offset()
     }
 
     /// A reader of what is durable and safe from power loss, from the record at `from` on and the marks before it.
@@ -169,6 +168,16 @@ impl Journal {
     /// which a crash could take back reaches the audit tables.
     pub fn reader(&self, from: Offset) -> Reader {
         Reader::live(self.owner.directory.clone(), from, Arc::clone(&self.owner.shared))
+    }
+
+    /// Reads back the records at `offsets`, each below [`Journal::durable`], and hands them to `each` in the same order.
+    /// Quickest where they ascend. Blocking, beside writer and readers; what is passed on the way is checked too.
+    ///
+    /// # Errors
+    /// A record that is not there: released, not yet written, or damaged. Those before it have been handed over.
+    pub fn fetch(&self, offsets: &[Offset], each: impl FnMut(Offset, Record<'_>)) -> Result<(), ReadError> {
+        let written = self.owner.shared.durable();
+        fetch::fetch(&self.owner.directory, &self.owner.segments, written, offsets, each)
     }
 
     /// Deletes the segments in which everything lies below the record `up_to`: everybody who reads the journal,
@@ -187,10 +196,11 @@ impl Journal {
             let oldest = {
                 let segments = owner.segments.lock();
                 let successor = segments.closed.get(1).map_or(segments.active, |closed| closed.base);
-                segments.closed.front().copied().filter(|_| successor < up_to)
+                let oldest = segments.closed.front().filter(|_| successor < up_to);
+                oldest.map(|closed| (closed.base, closed.bytes))
             };
-            let Some(oldest) = oldest else { return Ok(freed) };
-            let file = owner.directory.join(segment::file_name(oldest.base));
+            let Some((base, bytes)) = oldest else { return Ok(freed) };
+            let file = owner.directory.join(segment::file_name(base));
             // Each deletion is made durable before the next, so that a crash leaves no gap.
             let deleted =
                 owner.storage.0.remove(&file).and_then(|()| owner.storage.0.sync_directory(&owner.directory));
@@ -200,8 +210,8 @@ impl Journal {
                 Err(source) => return Err(ReleaseError { file, source }),
             }
             owner.segments.lock().closed.pop_front();
-            owner.shared.stored_bytes.fetch_sub(oldest.bytes, Ordering::Relaxed);
-            freed += oldest.bytes;
+            owner.shared.stored_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            freed += bytes;
         }
     }
 
@@ -227,6 +237,10 @@ impl Log for Journal {
 
     fn next_offset(&self) -> Offset {
         self.owner.shared.next_offset()
+    }
+
+    fn readable(&self) -> Offset {
+        self.durable()
     }
 
     fn entries(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! checksum; one writer thread that syncs them and says how far they are durable; readers that follow; recovery
 //! after a crash. The files are described byte by byte in `docs/journal.md`.
 //!
-//! What it is not: an index, a database or a queue. It never looks into a payload, knows no session and no
+//! What it is not: a database or a queue. It never looks into a payload, knows no session and no
 //! cryptography, and keeps nothing about who has read it.
 //!
 //! Invariants
@@ -19,7 +19,9 @@
 
 mod codec;
 mod error;
+mod fetch;
 mod frame;
+mod index;
 mod journal;
 mod lock;
 mod options;

@@ -97,6 +97,11 @@ impl Reader {
     }
 
     /// Where it is; `None` before the first entry.
+    pub(crate) fn segment(&self) -> Option<&Segment> {
+        self.at.as_ref()
+    }
+
+    /// As [`Reader::segment`], when reading is over.
     pub(crate) fn into_segment(self) -> Option<Segment> {
         self.at
     }
@@ -170,6 +175,12 @@ impl Segment {
         Ok(Self { path, header, scanner: Scanner::new(file), expected: base, end: None })
     }
 
+    /// Goes to a place at which a frame that carries `carries` is known to begin.
+    pub(crate) fn seek(&mut self, carries: Offset, position: u64) {
+        self.scanner.seek(position);
+        self.expected = carries;
+    }
+
     pub(crate) fn damaged(&self, position: u64, flaw: Flaw) -> ReadError {
         Damage { file: self.path.clone(), position, flaw }.into()
     }
@@ -188,7 +199,7 @@ impl Segment {
         Place { base: self.header.base, position: self.scanner.next_position() }
     }
 
-    fn advance(&mut self, limit: u64) -> Result<Step, ReadError> {
+    pub(crate) fn advance(&mut self, limit: u64) -> Result<Step, ReadError> {
         let step = self.scanner.advance(limit).map_err(|source| self.io(source))?;
         if let Some(frame) = self.scanner.frame().filter(|_| matches!(step, Step::Frame)) {
             if frame.offset != self.expected {

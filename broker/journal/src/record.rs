@@ -193,6 +193,8 @@ pub trait Log {
     fn mark(&mut self, mark: &Mark<'_>);
     /// The offset that the next record will get.
     fn next_offset(&self) -> Offset;
+    /// All records below can be read back.
+    fn readable(&self) -> Offset;
     /// How many records and marks were appended since it was opened: what an answer waits for that depends on either.
     fn entries(&self) -> u64;
 }

@@ -3,10 +3,12 @@
 //! It is thorough rather than quick, because a broker must not run on a record that it cannot prove; the core reads
 //! the same frames directly afterwards.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Flaw, OpenError, ReadError};
+use crate::index::{Index, Segments};
 use crate::reader::{Reader, Segment};
 use crate::record::Offset;
 use crate::segment::{self, Header, SPARE_FILE};
@@ -56,17 +58,18 @@ pub(crate) struct Active {
 }
 
 /// A segment that is full.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Closed {
     pub(crate) base: Offset,
     /// Written bytes.
     pub(crate) bytes: u64,
+    pub(crate) index: Index,
 }
 
 /// Everything that the journal starts from.
 pub(crate) struct Recovered {
     pub(crate) active: Active,
-    pub(crate) closed: Vec<Closed>,
+    pub(crate) segments: Segments,
     pub(crate) report: Recovery,
 }
 
@@ -83,8 +86,8 @@ pub(crate) fn recover(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(OpenError::io("remove", directory.join(SPARE_FILE), error)),
     }
-    let segments = segment::list(directory)?;
-    let Some((first, last)) = segments.first().zip(segments.last()) else {
+    let files = segment::list(directory)?;
+    let Some((first, last)) = files.first().zip(files.last()) else {
         let active = first_segment(directory, node, segment_bytes, storage)?;
         let report = Recovery {
             first_offset: Offset(0),
@@ -93,11 +96,12 @@ pub(crate) fn recover(
             bytes: active.position,
             torn: None,
         };
-        return Ok(Recovered { active, closed: Vec::new(), report });
+        let segments = Segments::new(VecDeque::new(), active.base);
+        return Ok(Recovered { active, segments, report });
     };
-    let closed = closed_segments(&segments, node)?;
+    let mut segments = Segments::new(closed_segments(&files, node)?, last.0);
     read_from_disk(&last.1)?;
-    let segment = read_all(directory, first.0)?;
+    let segment = read_all(directory, first.0, &mut segments)?;
     let torn = torn_end(&segment)?;
     let position = segment.scanner.next_position();
     let file = storage.open(&segment.path).map_err(|error| OpenError::io("write", &segment.path, error))?;
@@ -113,8 +117,8 @@ pub(crate) fn recover(
     let report = Recovery {
         first_offset: first.0,
         next_offset: segment.expected,
-        segments: segments.len(),
-        bytes: closed.iter().map(|closed| closed.bytes).sum::<u64>() + position,
+        segments: files.len(),
+        bytes: segments.closed.iter().map(|closed| closed.bytes).sum::<u64>() + position,
         torn,
     };
     let active = Active {
@@ -127,7 +131,7 @@ pub(crate) fn recover(
         filled: position,
         next: segment.expected,
     };
-    Ok(Recovered { active, closed, report })
+    Ok(Recovered { active, segments, report })
 }
 
 /// Makes a segment under the spare's name; [`name_segment`] gives it its own.
@@ -173,16 +177,16 @@ fn first_segment(
 }
 
 /// Checks whose journal it is, and learns from each header where the segment before ends.
-fn closed_segments(segments: &[(Offset, PathBuf)], node: u16) -> Result<Vec<Closed>, OpenError> {
-    let mut closed = Vec::with_capacity(segments.len());
+fn closed_segments(files: &[(Offset, PathBuf)], node: u16) -> Result<VecDeque<Closed>, OpenError> {
+    let mut closed = VecDeque::with_capacity(files.len());
     let mut previous = None;
-    for (base, path) in segments {
+    for (base, path) in files {
         let (_, header) = segment::open(*base, path)?;
         if header.node != node {
             return Err(OpenError::Node { file: path.clone(), found: header.node, expected: node });
         }
         if let Some(base) = previous.replace(*base) {
-            closed.push(Closed { base, bytes: header.previous_bytes });
+            closed.push_back(Closed { base, bytes: header.previous_bytes, index: Index::default() });
         }
     }
     Ok(closed)
@@ -198,10 +202,15 @@ fn read_from_disk(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Reads every entry; returns the last segment, at its end.
-fn read_all(directory: &Path, first: Offset) -> Result<Segment, OpenError> {
+/// Reads every entry and notes where they lie; returns the last segment, at its end.
+fn read_all(directory: &Path, first: Offset, segments: &mut Segments) -> Result<Segment, OpenError> {
     let mut reader = Reader::open(directory, first)?;
-    while reader.next()?.is_some() {}
+    while reader.next()?.is_some() {
+        let at = reader.segment();
+        if let Some((at, frame)) = at.and_then(|at| Some((at, at.scanner.frame()?))) {
+            segments.note(at.header.base, frame.offset, at.scanner.position());
+        }
+    }
     reader.into_segment().ok_or_else(|| {
         let vanished = std::io::Error::new(std::io::ErrorKind::NotFound, "the segments have vanished");
         OpenError::io("read", directory, vanished)

@@ -43,6 +43,17 @@ impl Scanner {
         Self { file, buffer: Vec::new(), start: 0, end: 0, position, current_bytes: 0 }
     }
 
+    /// Goes to a place at which a frame is known to begin.
+    pub(crate) fn seek(&mut self, position: u64) {
+        let skipped = position.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
+        match skipped.filter(|bytes| *bytes <= self.end - self.start) {
+            Some(bytes) => self.start += bytes,
+            None => (self.start, self.end) = (0, 0),
+        }
+        self.position = position;
+        self.current_bytes = 0;
+    }
+
     pub(crate) fn position(&self) -> u64 {
         self.position
     }

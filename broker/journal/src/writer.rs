@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 
 use crate::error::Failure;
 use crate::frame::{self, BATCH_FRAME_BYTES, Batch};
+use crate::index::Segments;
 use crate::lock::Lock;
 use crate::options::Commit;
 use crate::record::Offset;
-use crate::recovery::{self, Active, Closed};
+use crate::recovery::{self, Active};
 use crate::segment;
 use crate::shared::{Place, Progress, Shared, Work};
 use crate::storage::{SegmentFile, Storage};
@@ -42,15 +43,6 @@ pub(crate) struct Writer<P> {
     pub(crate) segments: Arc<Mutex<Segments>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) on_progress: P,
-}
-
-/// Which segments there are, for release.
-#[derive(Debug)]
-pub(crate) struct Segments {
-    /// Full ones, oldest first.
-    pub(crate) closed: std::collections::VecDeque<Closed>,
-    /// Base of the one being written.
-    pub(crate) active: Offset,
 }
 
 impl<P: Fn(Progress)> Writer<P> {
@@ -133,12 +125,12 @@ impl<P: Fn(Progress)> Writer<P> {
     /// name. So a record larger than a segment finds a place too.
     fn fitting(&self, frames: &[u8], room: usize) -> (usize, Offset) {
         let (mut bytes, mut next) = (0, self.active.next);
-        while let Some((size, is_record)) = first_frame(&frames[bytes..]) {
+        while let Some((size, frame)) = frame::first(&frames[bytes..]) {
             if bytes + size > room && next > self.active.base {
                 break;
             }
             bytes += size;
-            next.0 += u64::from(is_record);
+            next.0 += u64::from(frame.is_record());
         }
         (bytes, next)
     }
@@ -149,6 +141,7 @@ impl<P: Fn(Progress)> Writer<P> {
         let head = Batch { salt: active.salt, position: active.position, synced: active.synced };
         batch[..BATCH_FRAME_BYTES].copy_from_slice(&frame::batch(active.next, &head));
         active.file.write_all_at(batch, active.position).map_err(written)?;
+        self.segments.lock().written(batch, active.position);
         active.position += batch.len() as u64;
         active.next = next;
         if active.position > active.filled {
@@ -177,7 +170,7 @@ impl<P: Fn(Progress)> Writer<P> {
         // In every commit mode, so that only the last segment can ever be torn.
         self.sync()?;
         let full = &self.active;
-        let closed = Closed { base: full.base, bytes: full.position };
+        let full_bytes = full.position;
         full.file.set_len(full.position).map_err(|error| Failure::storage("truncate", &full.path, error))?;
         let path = self.directory.join(segment::file_name(full.next));
         let failed = |error| Failure::storage("make the segment", &path, error);
@@ -187,7 +180,7 @@ impl<P: Fn(Progress)> Writer<P> {
                 recovery::create_spare(&self.directory, self.segment_bytes, &*self.storage).map_err(failed)?
             }
         };
-        let first_bytes = first_frame(frames).map_or(0, |(size, _)| size);
+        let first_bytes = frame::first(frames).map_or(0, |(size, _)| size);
         let needed = (segment::HEADER_BYTES + BATCH_FRAME_BYTES + first_bytes) as u64;
         if needed > self.segment_bytes {
             spare.preallocate(needed).map_err(failed)?;
@@ -196,9 +189,7 @@ impl<P: Fn(Progress)> Writer<P> {
         self.active =
             recovery::name_segment(&self.directory, spare, identity, &*self.storage).map_err(failed)?;
         self.shared.stored_bytes.fetch_add(self.active.position, Ordering::Relaxed);
-        let mut segments = self.segments.lock();
-        segments.closed.push_back(closed);
-        segments.active = self.active.base;
+        self.segments.lock().turn(full_bytes, self.active.base);
         Ok(())
     }
 
@@ -252,13 +243,6 @@ impl<P: Fn(Progress)> Writer<P> {
         }
         Ok(())
     }
-}
-
-/// Size of the frame that `frames` begin with, and whether it is a record.
-fn first_frame(frames: &[u8]) -> Option<(usize, bool)> {
-    let size = frame::frame_bytes(frames.first_chunk()?)?;
-    let frame = frame::parse_trusted(frames.get(..size)?)?;
-    Some((size, frame.is_record()))
 }
 
 /// Tells whoever waits, should the thread end by a panic.

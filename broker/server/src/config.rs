@@ -8,9 +8,11 @@
 //! Relative paths start at the file's directory, those from the environment too.
 
 mod document;
+mod limits;
 mod problem;
 mod read;
 mod section;
+mod transport;
 mod units;
 
 use std::fmt;
@@ -24,10 +26,13 @@ use wardline_acl::{Algorithm, UriPrefix};
 use wardline_audit::{PayloadPolicy, Store};
 use wardline_journal::JournalOptions;
 
+pub use self::limits::{Limits, ListenerLimits};
 pub use self::problem::{Place, Problem, Problems};
 use self::section::{Desk, Section};
 use crate::door::Demand;
+use crate::network::Network;
 use crate::tls::TlsFiles;
+use crate::websocket::Origins;
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// `[http] bind`; none where it says `off`.
     pub http: Option<SocketAddr>,
-    /// `[limits]`
+    /// `[limits]`, as far as they are not each listener's.
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
@@ -63,6 +68,10 @@ pub struct Node {
     pub id: u16,
     /// Where journal, keys and the embedded audit store live.
     pub data: PathBuf,
+    /// How often `$SYS` is brought up to date; `None`: there is none.
+    pub sys_interval: Option<Duration>,
+    /// What an MQTT 5 client that asks is told to build its response topics from.
+    pub response_information: Option<String>,
 }
 
 /// A socket that clients connect to.
@@ -76,8 +85,14 @@ pub struct Listener {
     pub transport: Transport,
     /// Its files; set exactly for [`Transport::Tls`] and [`Transport::Wss`].
     pub tls: Option<TlsFiles>,
+    /// Set where a PROXY protocol header comes first: those whose headers are believed. Nobody else is let in.
+    pub proxies: Option<Vec<Network>>,
+    /// Whose web pages may connect, where it speaks WebSocket.
+    pub origins: Origins,
     /// How it knows who somebody is.
     pub demand: Demand,
+    /// `[listener.limits]` over `[limits]`.
+    pub limits: ListenerLimits,
     /// Where it is written.
     pub place: Place,
 }
@@ -109,6 +124,11 @@ impl Transport {
     /// Whether what it carries is encrypted, and certificates can be asked for.
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// The protocol that TLS carries here, by its name in ALPN (RFC 7301).
+    pub const fn alpn(self) -> &'static [u8] {
+        if self.is_websocket() { b"http/1.1" } else { b"mqtt" }
     }
 
     /// Whether MQTT is framed in WebSocket messages.
@@ -160,17 +180,6 @@ impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audit").field("payload", &self.payload).finish_non_exhaustive()
     }
-}
-
-/// What clients are granted, each by a name and with a unit.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Limits of the protocol and of sessions.
-    pub core: wardline_core::Limits,
-    /// Clients connected at a time, over all listeners; the next is closed at once.
-    pub connections: usize,
-    /// From the connection's first byte to a complete CONNECT, TLS included.
-    pub connect_timeout: Duration,
 }
 
 /// What the process tells on standard error.

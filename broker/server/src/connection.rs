@@ -3,27 +3,29 @@
 //! Reading and writing go on side by side, so that a client that sends without listening is slowed, never deadlocked. What a
 //! slow client is owed waits in its lanes, where alerts can pass telemetry, not in a buffer here.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
-use wardline_acl::Grants;
-use wardline_core::{ConnectRequest, ConnectionId, Transmit};
-use wardline_journal::Origin;
-use wardline_wire::{
-    ConnAck, ConnAckProperties, Connect, DecodeError, Decoder, Packet, ReasonCode, Version, encode,
-};
+use wardline_core::{Authentication, ConnectRequest, ConnectionId, Denial, Reply, Transmit};
+use wardline_wire::{Auth, Decoder, Packet, ReasonCode};
 
 use crate::{
+    ace::{self, Ace},
+    arrival::Arrival,
     clock,
     door::{Admitted, Door},
+    entry::{self, Addressee, Entry},
+    farewell::{self, FAREWELL_MAX},
     node::{self, Node, seconds},
+    pace::{Pace, Rest},
+    refill::Refill,
+    tally::Tally,
 };
 
 /// Bytes taken from a socket at once, at most.
@@ -34,62 +36,46 @@ const WRITE_BYTES: usize = 16 * 1_024;
 const BATCH_PACKETS_MAX: usize = 64;
 /// A client that takes no byte for so long is gone.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-/// How long a last DISCONNECT or CONNACK may take to be written.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Timers do not reach further; a token that lasts longer is looked at again by then.
 const TOKEN_WATCH_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long what was read waits before it is looked at again, when the disk or the client's own reading is behind.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
+/// How often the node is told that a client is not silent but unheard: well below one and a half of the shortest keep-alive.
+const EXCUSE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a connection that is to be taken over is given to read a DISCONNECT that came before.
+const LEAVING_MAX: Duration = Duration::from_millis(20);
+/// How often it is looked whether it has.
+const LEAVING_PAUSE: Duration = Duration::from_millis(1);
+
 /// Serves a connected socket until it ends.
-pub async fn run<S>(
-    mut stream: S,
-    peer: SocketAddr,
-    chain: Vec<CertificateDer<'static>>,
-    door: Arc<Door>,
-    node: Arc<Node>,
-) where
+pub async fn run<S>(stream: S, arrival: Arrival, door: Arc<Door>, node: Arc<Node>)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let peer: Arc<str> = peer.to_string().into();
+    let peer: Arc<str> = arrival.peer.to_string().into();
+    let mut stream = Tally::new(stream, node.metrics());
     let mut input = BytesMut::new();
-    let mut decoder = Decoder::server_side(door.packet_bytes_max);
-    let first = timeout(door.connect_timeout, read_connect(&mut stream, &mut decoder, &mut input)).await;
-    let connect = match first {
-        Ok(Ok(Some(connect))) => connect,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => return refuse_undecoded(stream, &error, decoder.version(), &peer, &node).await,
-        Err(_) => {
-            node.metrics().refused.inc();
-            let text = format!("no CONNECT within {} s", door.connect_timeout.as_secs_f32());
-            node.refuse(Origin { peer: &peer, ..Origin::default() }, ReasonCode::MaximumConnectTime, &text);
-            return;
-        }
-    };
-    let version = connect.version;
-    let client = connect.client_id.clone();
-    let mut admitted = match door.admit(&connect, chain, clock::now()) {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            node.metrics().refused.inc();
-            let origin = Origin { client: &client, principal: &refusal.principal, peer: &peer };
-            let connack = node.refuse(origin, refusal.reason, &refusal.text);
-            return farewell(stream, &Packet::ConnAck(told(connack, &connect)), version).await;
-        }
-    };
+    let mut decoder = Decoder::server_side(door.limits.client.max_packet);
+    let entry = entry::enter(&mut stream, &mut decoder, &mut input, arrival, &peer, &door, &node).await;
+    let Some(Entry { connect, mut admitted, authentication, authentication_data }) = entry else { return };
+    let addressee = Addressee::of(&connect);
+    let_leave(&connect.client_id, &node).await;
     let waker = Arc::new(Notify::new());
-    let principal = Arc::from(admitted.grants().principal().as_str());
-    let wants_reasons = connect.properties.request_problem_information != Some(false);
-    let withheld = node::withheld(admitted.grants());
-    let request = ConnectRequest { connect: *connect, principal, peer: Arc::clone(&peer), withheld };
+    let request = ConnectRequest {
+        connect: *connect,
+        principal: Arc::from(admitted.grants().principal().as_str()),
+        peer,
+        withheld: node::withheld(admitted.grants()),
+        limits: Arc::clone(&door.limits.client),
+        authentication_data,
+    };
     let id = match node.connect(request, admitted.grants(), &waker, clock::now()) {
         Ok(id) => id,
-        Err(mut connack) => {
+        Err(connack) => {
             node.metrics().refused.inc();
-            if !wants_reasons {
-                connack.properties.reason_string = None;
-            }
-            return farewell(stream, &Packet::ConnAck(connack), version).await;
+            return entry::turn_away(&mut stream, connack, addressee).await;
         }
     };
     let (reader, writer) = tokio::io::split(stream);
@@ -98,15 +84,29 @@ pub async fn run<S>(
         writer,
         input,
         decoder,
+        authentication,
+        token_end: None,
         batch: Vec::new(),
         output: BytesMut::new(),
         alerts: Vec::new(),
+        refill: Refill::default(),
         progress: Instant::now(),
+        pace: Pace::new(&door.limits, Instant::now()),
+        rested: Instant::now(),
+        excused: Instant::now(),
     };
     let ended = socket.serve(id, &door, &mut admitted, &waker, &node).await;
     node.end(id, ended);
-    // A proper end of TLS and TCP; a dead peer must not hold the task.
-    let _ = timeout(FAREWELL_MAX, socket.writer.shutdown()).await;
+    farewell::close(&mut socket.reader.unsplit(socket.writer)).await;
+}
+
+/// A client that says goodbye and comes back at once is not to overtake its own DISCONNECT, which another task has yet to
+/// read: its will would be published, and its session kept where it should have ended.
+async fn let_leave(client: &str, node: &Node) {
+    let until = Instant::now() + LEAVING_MAX;
+    while node.is_connected(client) && Instant::now() < until {
+        sleep(LEAVING_PAUSE).await;
+    }
 }
 
 struct Socket<S> {
@@ -114,54 +114,67 @@ struct Socket<S> {
     writer: WriteHalf<S>,
     input: BytesMut,
     decoder: Decoder,
+    /// Set where CONNECT named a method.
+    authentication: Option<Authentication<Ace>>,
+    /// When the token is looked at next.
+    token_end: Option<Instant>,
     /// Decoded and on its way to the node.
     batch: Vec<Packet>,
     output: BytesMut,
     /// When what led to the alerts in `output` was received.
     alerts: Vec<Timestamp>,
+    refill: Refill,
     /// When the client last took a byte, or was last owed none.
     progress: Instant,
+    pace: Pace,
+    /// The end of the client's last rest, each of which counts once.
+    rested: Instant,
+    /// When the node was last told that it is not the client who is silent.
+    excused: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     async fn serve(
         &mut self,
         id: ConnectionId,
-        door: &Door,
+        door: &Arc<Door>,
         admitted: &mut Admitted,
         waker: &Notify,
         node: &Node,
     ) -> &'static str {
         let mut locks = door.locks.clone();
-        let mut token_end = admitted.expires().map(|at| {
-            let left = Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
-            Instant::now() + left.min(TOKEN_WATCH_MAX)
-        });
+        self.token_end = token_end(admitted);
         // What came in the same segment as CONNECT.
         let mut unread = !self.input.is_empty();
         loop {
             // A client that does not take its acknowledgements is not heard; when the disk is behind, nobody is, while what is
             // on its way to clients goes on.
-            let hearing = self.output.len() < WRITE_BYTES && !node.is_congested();
+            let congested = node.is_congested();
+            let hearing = self.output.len() < WRITE_BYTES && !congested;
             if unread && hearing {
-                unread = self.packets(id, admitted.grants(), node);
+                unread = self.packets(id, admitted, door, node);
+            }
+            let rest = self.rest(door, node);
+            if congested || rest.is_some() {
+                self.excuse(id, node);
             }
             let transmit = if self.output.len() < WRITE_BYTES {
-                node.transmit(id, &mut self.output, WRITE_BYTES, &mut self.alerts)
+                node.transmit(id, &mut self.output, WRITE_BYTES, &mut self.alerts, self.refill.wanted())
             } else {
                 Transmit::More
             };
+            self.refill.begin(node.fetcher());
             if transmit == Transmit::Close {
                 let _ = timeout(FAREWELL_MAX, self.flush()).await;
                 return "closed by the server";
             }
             let writing = !self.output.is_empty();
-            if unread && hearing && !writing {
+            if unread && hearing && rest.is_none() && !writing {
                 // More than one batch was waiting; others get their turn.
                 tokio::task::yield_now().await;
                 continue;
             }
-            let reading = !unread && self.output.len() < WRITE_BYTES;
+            let reading = !unread && rest.is_none() && self.output.len() < WRITE_BYTES;
             if reading && self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
             }
@@ -169,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.progress = Instant::now();
             }
             let stalled = self.progress + WRITE_STALL_MAX;
+            let again = rest.unwrap_or_else(|| Instant::now() + CONGESTION_PAUSE);
             tokio::select! {
                 // What may end the connection comes first: a client that never pauses must not outrun it.
                 biased;
@@ -176,9 +190,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Ok(()) => node.regrant(id, admitted.grants()),
                     Err(text) => node.disconnect(id, ReasonCode::NotAuthorized, &text),
                 },
-                () = sleep_until(token_end.unwrap_or(stalled)), if token_end.is_some() => {
-                    token_end = None;
-                    node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
+                () = sleep_until(self.token_end.unwrap_or(stalled)), if self.token_end.is_some() => {
+                    self.token_end = token_end(admitted);
+                    if admitted.expires().is_some_and(|expires| expires <= clock::now()) {
+                        self.token_end = None;
+                        node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
+                    }
                 }
                 written = self.writer.write_buf(&mut self.output), if writing => {
                     if !matches!(written, Ok(1..)) {
@@ -195,43 +212,113 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                         }
                     }
                 },
+                fetched = self.refill.done(), if self.refill.is_reading() => match fetched {
+                    Ok(publishes) => node.supply(id, &publishes),
+                    Err(error) => node.unreadable(id, &error.to_string()),
+                },
                 () = sleep_until(stalled), if writing => return "the client stopped reading",
                 read = self.reader.read_buf(&mut self.input), if reading => match read {
                     Ok(0) => return "connection closed by the client",
                     Ok(_) => unread = true,
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        return "the client broke the rules of TLS or WebSocket";
+                    }
                     Err(_) => return "connection lost",
                 },
                 () = waker.notified() => {}
-                () = tokio::time::sleep(CONGESTION_PAUSE), if unread => {}
+                () = sleep_until(again), if unread || rest.is_some() => {}
             }
         }
     }
 
     /// Hands what has been read to the node. True: there may be more.
-    fn packets(&mut self, id: ConnectionId, grants: &Grants, node: &Node) -> bool {
-        let read_at = clock::now();
+    fn packets(&mut self, id: ConnectionId, admitted: &mut Admitted, door: &Arc<Door>, node: &Node) -> bool {
+        let (read_at, now) = (clock::now(), Instant::now());
         let mut failure = None;
-        while self.batch.len() < BATCH_PACKETS_MAX {
+        let mut auth = None;
+        let mut more = true;
+        while self.batch.len() < BATCH_PACKETS_MAX && self.pace.rest(now).is_none() {
+            let before = self.input.len();
             match self.decoder.decode(&mut self.input) {
-                Ok(Some(packet)) => self.batch.push(packet),
-                Ok(None) => break,
+                Ok(Some(packet)) => {
+                    self.pace.heard(&packet, before - self.input.len(), now);
+                    match packet {
+                        // What follows it may be judged by other grants.
+                        Packet::Auth(packet) if self.authentication.is_some() => {
+                            auth = Some(packet);
+                            break;
+                        }
+                        packet => self.batch.push(packet),
+                    }
+                }
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
                 Err(error) => {
                     failure = Some(error);
                     break;
                 }
             }
         }
-        let full = self.batch.len() == BATCH_PACKETS_MAX;
         if !self.batch.is_empty() {
-            node.receive(id, self.batch.drain(..), grants, read_at);
+            node.receive(id, self.batch.drain(..), admitted.grants(), read_at);
+        }
+        if let Some(auth) = auth {
+            self.reauthenticate(id, &auth, admitted, door, node);
         }
         if let Some(error) = failure {
-            node.metrics().malformed.inc();
+            entry::count_unreadable(&error, door, node);
             node.malformed(id, error.reason(), &error.to_string());
             self.input.clear();
             return false;
         }
-        full
+        more
+    }
+
+    /// Takes an AUTH packet of a client that is in. Its old grants hold until it has proved again who it is.
+    fn reauthenticate(
+        &mut self,
+        id: ConnectionId,
+        auth: &Auth,
+        admitted: &mut Admitted,
+        door: &Arc<Door>,
+        node: &Node,
+    ) {
+        let Some(authentication) = &mut self.authentication else { return };
+        let now = clock::now();
+        let (identity, data) =
+            match authentication.receive(auth, || Ace::renewing(door, admitted.identity()), now) {
+                Ok(Reply::Done(identity, data)) => (identity, data),
+                Ok(Reply::Ask(question)) => return node.authenticate(id, question),
+                Err(denial) => return node.reauthentication_failed(id, &denial),
+            };
+        admitted.renewed(identity);
+        if let Err(text) = door.readmit(admitted, now) {
+            return node.reauthentication_failed(id, &Denial { reason: ReasonCode::NotAuthorized, text });
+        }
+        self.token_end = token_end(admitted);
+        let until = admitted.expires().map_or_else(String::new, |expires| format!(", until {expires}"));
+        let success = authentication.success(data);
+        node.reauthenticated(id, admitted.grants(), success, &format!("{}{until}", ace::METHOD));
+    }
+
+    /// When the client is heard again, if it was too fast.
+    fn rest(&mut self, door: &Door, node: &Node) -> Option<Instant> {
+        let Rest { until, limit } = self.pace.rest(Instant::now())?;
+        if until > self.rested {
+            self.rested = until;
+            node.metrics().limit_reached(limit, &door.name);
+        }
+        Some(until)
+    }
+
+    /// What is not read must not count as the client's silence.
+    fn excuse(&mut self, id: ConnectionId, node: &Node) {
+        if self.excused.elapsed() >= EXCUSE_EVERY {
+            self.excused = Instant::now();
+            node.unheard(id);
+        }
     }
 
     async fn flush(&mut self) -> std::io::Result<()> {
@@ -240,60 +327,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-async fn read_connect<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    decoder: &mut Decoder,
-    input: &mut BytesMut,
-) -> Result<Option<Box<Connect>>, DecodeError> {
-    loop {
-        match decoder.decode(input)? {
-            Some(Packet::Connect(connect)) => return Ok(Some(connect)),
-            // The decoder lets nothing else be first.
-            Some(_) => return Ok(None),
-            None => match stream.read_buf(input).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => {}
-            },
-        }
-    }
-}
-
-/// A CONNECT that cannot be read is answered as far as its version is known.
-async fn refuse_undecoded<S: AsyncWrite + Unpin>(
-    stream: S,
-    error: &DecodeError,
-    version: Option<Version>,
-    peer: &str,
-    node: &Node,
-) {
-    node.metrics().refused.inc();
-    node.metrics().malformed.inc();
-    let connack = node.refuse(Origin { peer, ..Origin::default() }, error.reason(), &error.to_string());
-    let version = match error {
-        DecodeError::UnsupportedProtocolVersion { answer, .. } => Some(*answer),
-        _ => version,
-    };
-    if let Some(version) = version {
-        farewell(stream, &Packet::ConnAck(connack), version).await;
-    }
-}
-
-/// The reason string stays away from a client that declined it [MQTT-3.1.2-29], and details of identity from everybody.
-fn told(mut connack: Box<ConnAck>, connect: &Connect) -> Box<ConnAck> {
-    if connect.properties.request_problem_information == Some(false) {
-        connack.properties = ConnAckProperties::default();
-    }
-    connack
-}
-
-async fn farewell<S: AsyncWrite + Unpin>(mut stream: S, packet: &Packet, version: Version) {
-    let mut output = BytesMut::new();
-    if encode(packet, version, &mut output).is_ok() {
-        let _ = timeout(FAREWELL_MAX, async {
-            stream.write_all(&output).await?;
-            stream.flush().await?;
-            stream.shutdown().await
-        })
-        .await;
-    }
+/// When to look at somebody's token, if they came with one: at its end, or as far ahead as a timer reaches.
+fn token_end(admitted: &Admitted) -> Option<Instant> {
+    admitted.expires().map(|expires| {
+        let left = Duration::try_from(expires.duration_since(clock::now())).unwrap_or_default();
+        Instant::now() + left.min(TOKEN_WATCH_MAX)
+    })
 }

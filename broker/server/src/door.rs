@@ -7,8 +7,16 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use wardline_acl::{Grants, Identity, Issuers, Policy, Principal, Require, UriPrefix, authenticate};
+use wardline_acl::{
+    AuthError, Grants, Identity, Issuers, Policy, Principal, Require, UriPrefix, authenticate, reauthenticate,
+};
+use wardline_core::Denial;
 use wardline_wire::{Connect, ReasonCode};
+
+use crate::{
+    ace::{self, Ace},
+    config::ListenerLimits,
+};
 
 /// What a door opens with. Made anew by a reload and swapped whole, so that nobody sees half of it.
 pub struct Locks {
@@ -29,6 +37,22 @@ pub struct TlsLock {
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
+impl TlsLock {
+    /// Judges a client's chain, its own certificate first, as at `now`; no chain is none to judge.
+    ///
+    /// # Errors
+    /// What is wrong with it: expired, revoked, of another authority.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), rustls::Error> {
+        let (Some(verifier), Some((certificate, intermediates))) = (&self.verifier, chain.split_first())
+        else {
+            return Ok(());
+        };
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        verifier.verify_client_cert(certificate, intermediates, at).map(|_| ())
+    }
+}
+
 /// How a listener knows who somebody is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
@@ -46,10 +70,8 @@ pub struct Door {
     pub demand: Demand,
     /// How certificates name principals.
     pub prefix: UriPrefix,
-    /// Bytes of one packet from a client.
-    pub packet_bytes_max: u32,
-    /// How long a CONNECT may take from the first byte of the connection on.
-    pub connect_timeout: Duration,
+    /// What it grants those who come in.
+    pub limits: ListenerLimits,
     /// The present locks.
     pub locks: watch::Receiver<Arc<Locks>>,
 }
@@ -63,6 +85,12 @@ pub struct Refusal {
     pub text: String,
     /// Who it would have been, as far as that is proved; else empty.
     pub principal: String,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self { reason: denial.reason, text: denial.text, principal: String::new() }
+    }
 }
 
 /// Somebody who was let in.
@@ -85,27 +113,75 @@ impl Door {
         chain: Vec<CertificateDer<'static>>,
         now: Timestamp,
     ) -> Result<Admitted, Refusal> {
-        let refusal = |reason, text: String| Refusal { reason, text, principal: String::new() };
-        if let Some(method) = &connect.properties.authentication_method {
-            let text =
-                format!("authentication method {method} is not offered; send the token as the password");
-            return Err(refusal(ReasonCode::BadAuthenticationMethod, text));
+        let identity = self.identify(&chain, connect.password.as_deref(), now).map_err(|error| Refusal {
+            reason: error.reason(),
+            text: error.to_string(),
+            principal: String::new(),
+        })?;
+        self.let_in(identity, chain)
+    }
+
+    /// Begins enhanced authentication for a CONNECT that names `method`.
+    ///
+    /// # Errors
+    /// There is no such method here [MQTT-4.12.0-1].
+    pub fn exchange(
+        self: &Arc<Self>,
+        method: &str,
+        chain: &[CertificateDer<'static>],
+    ) -> Result<Ace, Refusal> {
+        let takes_tokens = matches!(self.demand, Demand::Credentials(require) if require.token());
+        if method == ace::METHOD && takes_tokens {
+            return Ok(Ace::new(self, chain));
         }
-        let locks = self.locks.borrow().clone();
-        let identity = match &self.demand {
-            Demand::Anonymous(principal) => {
-                Identity { principal: principal.clone(), claims: None, thumbprint: None }
-            }
-            Demand::Credentials(require) => authenticate(
-                *require,
-                chain.first(),
-                connect.password.as_deref(),
-                &locks.issuers,
-                &self.prefix,
-                now,
-            )
-            .map_err(|error| refusal(error.reason(), error.to_string()))?,
+        let text = if takes_tokens {
+            format!("authentication method {method:?} is not offered; {:?} is", ace::METHOD)
+        } else {
+            format!("authentication method {method:?} is not offered; this listener takes no tokens")
         };
+        Err(Refusal { reason: ReasonCode::BadAuthenticationMethod, text, principal: String::new() })
+    }
+
+    /// Who a client is, by its certificate `chain` and `token`, as far as the listener demands them.
+    ///
+    /// # Errors
+    /// What is missing, refused, or not in agreement.
+    pub fn identify(
+        &self,
+        chain: &[CertificateDer<'static>],
+        token: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
+        match &self.demand {
+            Demand::Anonymous(principal) => {
+                Ok(Identity { principal: principal.clone(), claims: None, thumbprint: None })
+            }
+            Demand::Credentials(require) => {
+                let issuers = Arc::clone(&self.locks.borrow().issuers);
+                authenticate(*require, chain.first(), token, &issuers, &self.prefix, now)
+            }
+        }
+    }
+
+    /// Who somebody inside is by a new token: the same principal.
+    ///
+    /// # Errors
+    /// As for a token at CONNECT, or that it is of somebody else.
+    pub fn renew(&self, present: &Identity, token: &[u8], now: Timestamp) -> Result<Identity, AuthError> {
+        let issuers = Arc::clone(&self.locks.borrow().issuers);
+        reauthenticate(present, token, &issuers, now)
+    }
+
+    /// Lets in whom the policy names.
+    ///
+    /// # Errors
+    /// The reason for the client, and the sentence for the record.
+    pub fn let_in(
+        &self,
+        identity: Identity,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Result<Admitted, Refusal> {
+        let locks = self.locks.borrow().clone();
         if !locks.policy.knows(&identity.principal) {
             return Err(Refusal {
                 reason: ReasonCode::NotAuthorized,
@@ -132,13 +208,8 @@ impl Door {
         {
             return Err(format!("the token's key or issuer {} is not trusted any more", claims.issuer));
         }
-        let verifier = locks.tls.as_ref().and_then(|tls| tls.verifier.as_ref());
-        if let (Some(verifier), Some((certificate, intermediates))) = (verifier, admitted.chain.split_first())
-        {
-            let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-            let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-            verifier
-                .verify_client_cert(certificate, intermediates, at)
+        if let Some(tls) = &locks.tls {
+            tls.verify(&admitted.chain, now)
                 .map_err(|error| format!("the client certificate is not good any more: {error}"))?;
         }
         admitted.grants = Arc::new(locks.policy.grants(principal, admitted.identity.claims.as_ref()));
@@ -147,6 +218,16 @@ impl Door {
 }
 
 impl Admitted {
+    /// Who they are.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Takes over what a new token says. What they may do follows with [`Door::readmit`].
+    pub fn renewed(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
     /// What they may do.
     pub fn grants(&self) -> &Grants {
         &self.grants

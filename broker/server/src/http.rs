@@ -64,6 +64,6 @@ async fn ready(State(Observed { node, audit }): State<Observed>) -> impl IntoRes
 
 async fn metrics(State(Observed { node, audit }): State<Observed>) -> impl IntoResponse {
     let lag = heartbeat::lag(&node, &audit.borrow());
-    let text = node.metrics().text(&node.counters(), node.next_offset().0, lag);
+    let text = node.metrics().text(&node.observed(lag));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

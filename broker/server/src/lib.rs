@@ -8,22 +8,35 @@
 //! - time is read in [`clock`] and nowhere else;
 //! - a client is known ([`door`]) before the core hears of it.
 
+pub mod ace;
+pub mod arrival;
+pub mod bucket;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod door;
+pub mod entry;
+pub mod farewell;
 pub mod heartbeat;
 pub mod host;
 pub mod http;
 pub mod listener;
+pub mod load;
 pub mod log;
+pub mod memory;
 pub mod metrics;
+pub mod network;
 pub mod node;
+pub mod pace;
+pub mod proxy;
 pub mod recording;
+mod refill;
 pub mod rules;
 pub mod serve;
 pub mod simulate;
+pub mod sys;
+pub mod tally;
 pub mod tls;
 pub mod websocket;

@@ -1,22 +1,34 @@
 //! What the node measures, in Prometheus' terms. Names begin with `wardline_` and end with their unit.
 
+use std::sync::Arc;
+
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{
         counter::Counter,
+        family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
-use wardline_core::Counters;
+use wardline_core::{Counters, Limit};
+
+use crate::memory;
 
 /// A counter of the core, how to tell it in words, and where to read it.
 type Counted = (&'static str, &'static str, fn(&Counters) -> u64);
 /// The same for what the core holds now.
 type Present = (&'static str, &'static str, fn(&Counters) -> usize);
 
-const COUNTED: [Counted; 8] = [
+const COUNTED: [Counted; 14] = [
+    ("packets_received", "Packets from clients that were let in", |counters| counters.packets_received),
+    ("packets_sent", "Packets to clients that were let in", |counters| counters.packets_sent),
+    ("publishes_received", "Publishes from clients, accepted or not", |counters| counters.publishes_received),
+    ("clients_connected", "Clients that were let in", |counters| counters.connects),
+    ("sessions_expired", "Sessions that ended because their expiry had passed", |counters| {
+        counters.sessions_expired
+    }),
     ("publishes_accepted", "Publishes accepted", |counters| counters.publishes_accepted),
     ("publishes_denied", "Publishes denied", |counters| counters.publishes_denied),
     ("publishes_sent", "Publishes written to subscribers", |counters| counters.publishes_sent),
@@ -26,15 +38,45 @@ const COUNTED: [Counted; 8] = [
     }),
     ("publishes_expired", "Publishes that expired before delivery", |counters| counters.expired),
     ("publishes_withheld", "Publishes a denial kept from a subscriber", |counters| counters.withheld),
+    ("publishes_unreadable", "Times that the journal did not give back what a client is owed", |counters| {
+        counters.unreadable
+    }),
     ("publishes_too_large", "Publishes larger than a subscriber takes", |counters| counters.too_large),
 ];
 
-const PRESENT: [Present; 4] = [
+const PRESENT: [Present; 9] = [
     ("connections", "Clients connected now", |counters| counters.connections),
     ("sessions", "Sessions now, connected or not", |counters| counters.sessions),
-    ("subscriptions", "Subscriptions now", |counters| counters.subscriptions),
+    ("subscriptions", "Subscriptions now, those shared included", |counters| counters.subscriptions),
+    ("shared_subscriptions", "Shared subscriptions now", |counters| counters.shared_subscriptions),
     ("retained_messages", "Retained messages now", |counters| counters.retained),
+    ("retained_bytes", "Bytes of their payloads", |counters| counters.retained_bytes),
+    ("queued_messages", "Publishes waiting for sessions now", |counters| counters.queued_messages),
+    ("queued_bytes", "Bytes of them", |counters| counters.queued_bytes),
+    ("publishes_in_flight", "Publishes sent to subscribers and not acknowledged", |counters| {
+        counters.in_flight
+    }),
 ];
+
+/// What the node and the audit store are asked for when the measurements are told.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Of the core.
+    pub counters: Counters,
+    /// Of the core: by listener, how often a limit was reached since the start.
+    pub limits_reached: Vec<(Arc<str>, Limit, u64)>,
+    /// The offset that the next record will get.
+    pub next_offset: u64,
+    /// Records the audit store does not have yet.
+    pub audit_lag: u64,
+}
+
+/// A limit of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+    listener: String,
+}
 
 /// The node's measurements.
 #[derive(Debug)]
@@ -48,8 +90,16 @@ pub struct Metrics {
     pub refused: Counter,
     /// Packets that could not be decoded.
     pub malformed: Counter,
+    /// Network connections accepted, whatever became of them.
+    pub sockets: Counter,
+    /// Bytes of MQTT read from clients, without what TLS and WebSocket add.
+    pub bytes_received: Counter,
+    /// Bytes of MQTT written to clients.
+    pub bytes_sent: Counter,
+    limits_reached: Family<LimitLabels, Counter>,
     counted: [Counter; COUNTED.len()],
     present: [Gauge; PRESENT.len()],
+    resident_memory: Gauge,
     journal_offset: Gauge,
     audit_lag: Gauge,
 }
@@ -77,13 +127,31 @@ impl Metrics {
         let refused =
             counter(&mut registry, "connections_refused", "Connections refused before or at CONNECT");
         let malformed = counter(&mut registry, "packets_malformed", "Packets that could not be decoded");
+        let limits_reached = Family::default();
+        registry.register(
+            "limit_reached",
+            "How often a limit was reached by the clients of a listener",
+            limits_reached.clone(),
+        );
+        let resident_memory = Gauge::default();
+        registry.register_with_unit(
+            "resident_memory",
+            "Memory the process has",
+            Unit::Bytes,
+            resident_memory.clone(),
+        );
         Self {
             received_to_alert,
             received_to_durable,
             refused,
             malformed,
+            sockets: counter(&mut registry, "connections_accepted", "Network connections accepted"),
+            bytes_received: bytes(&mut registry, "received", "MQTT read from clients"),
+            bytes_sent: bytes(&mut registry, "sent", "MQTT written to clients"),
+            limits_reached,
             counted: COUNTED.map(|(name, help, _)| counter(&mut registry, name, help)),
             present: PRESENT.map(|(name, help, _)| gauge(&mut registry, name, help)),
+            resident_memory,
             journal_offset: gauge(
                 &mut registry,
                 "journal_next_offset",
@@ -94,21 +162,61 @@ impl Metrics {
         }
     }
 
-    /// The exposition text, with the core's counters, the journal's next offset and the audit lag in records as they are now.
-    pub fn text(&self, counters: &Counters, next_offset: u64, audit_lag: u64) -> String {
+    /// Names a listener: its limits are told from now on, as never reached.
+    pub fn name_listener(&self, listener: &str) {
+        for limit in Limit::ALL {
+            self.limit(limit, listener);
+        }
+    }
+
+    /// A limit was reached outside of the core, which counts its own.
+    pub fn limit_reached(&self, limit: Limit, listener: &str) {
+        self.limit(limit, listener).inc();
+    }
+
+    fn limit(&self, limit: Limit, listener: &str) -> Counter {
+        let labels = LimitLabels { limit: limit.as_str(), listener: listener.to_owned() };
+        self.limits_reached.get_or_create_owned(&labels)
+    }
+
+    /// The exposition text, brought up to date by what was observed now.
+    pub fn text(&self, observed: &Observed) -> String {
+        let counters = &observed.counters;
         for (counter, (_, _, read)) in self.counted.iter().zip(COUNTED) {
-            counter.inc_by(read(counters).saturating_sub(counter.get()));
+            raise(counter, read(counters));
         }
         for (gauge, (_, _, read)) in self.present.iter().zip(PRESENT) {
-            gauge.set(i64::try_from(read(counters)).unwrap_or(i64::MAX));
+            set(gauge, read(counters));
         }
-        self.journal_offset.set(i64::try_from(next_offset).unwrap_or(i64::MAX));
-        self.audit_lag.set(i64::try_from(audit_lag).unwrap_or(i64::MAX));
+        for (listener, limit, count) in &observed.limits_reached {
+            raise(&self.limit(*limit, listener), *count);
+        }
+
+        if let Some(memory) = memory::used() {
+            set(&self.resident_memory, memory.resident_bytes);
+        }
+        set(&self.journal_offset, observed.next_offset);
+        set(&self.audit_lag, observed.audit_lag);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Brings a counter up to what somebody else has counted.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+fn set(gauge: &Gauge, value: impl TryInto<i64>) {
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+}
+
+fn bytes(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
+    counter
 }
 
 fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {

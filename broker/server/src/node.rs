@@ -24,13 +24,18 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wardline_acl::Grants;
 use wardline_core::{
-    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, Transmit,
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, Stored, Transmit,
 };
 use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Pressure, Record};
 use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
-use wardline_wire::{ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
+use wardline_wire::{Auth, ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
 
-use crate::{clock, host::Host, metrics::Metrics};
+use crate::{
+    clock,
+    host::Host,
+    metrics::{Metrics, Observed},
+    refill::Fetcher,
+};
 
 /// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
 const PLUGIN_ROUNDS_MAX: usize = 64;
@@ -42,6 +47,7 @@ pub struct Node {
     inner: Mutex<Inner>,
     /// The same as in the core, to be asked without the lock.
     journal: Journal,
+    fetcher: Fetcher,
     metrics: Arc<Metrics>,
     /// Woken when the earliest deadline may have moved.
     deadline: Notify,
@@ -77,9 +83,9 @@ struct Permission<'a> {
 
 impl Gate for Permission<'_> {
     fn publish(&mut self, _client: &Arc<str>, publish: &Publish) -> Result<(), Denial> {
-        if publish.topic.starts_with(OWN_ROOT) {
+        if let Some(root) = OWN_ROOTS.iter().find(|root| publish.topic.starts_with(**root)) {
             let text = format!(
-                "{OWN_ROOT} is the node's own: a heartbeat that somebody else sent would hide its absence"
+                "{root} is the node's own: what somebody else said there would be taken for the node's word"
             );
             return Err(Denial { reason: ReasonCode::NotAuthorized, text });
         }
@@ -147,6 +153,7 @@ impl Node {
         Ok(Self {
             id,
             inner: Mutex::new(inner),
+            fetcher: Fetcher::new(journal.clone()),
             journal,
             metrics,
             deadline: Notify::new(),
@@ -163,6 +170,11 @@ impl Node {
     /// Its measurements.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Whether somebody is connected with this client id.
+    pub fn is_connected(&self, client: &str) -> bool {
+        self.inner.lock().broker.is_connected(client)
     }
 
     /// Lets in a client that is known. `waker` is notified whenever there is something to transmit.
@@ -206,6 +218,25 @@ impl Node {
         });
     }
 
+    /// Sends a client an AUTH packet.
+    pub fn authenticate(&self, id: ConnectionId, auth: Auth) {
+        self.with(clock::now(), |inner, now| inner.broker.authenticate(id, auth, now));
+    }
+
+    /// A client has proved again who it is, as `detail` says: from now on `grants` are its own, and `auth` tells it.
+    pub fn reauthenticated(&self, id: ConnectionId, grants: &Grants, auth: Auth, detail: &str) {
+        self.with(clock::now(), |inner, now| {
+            let mut gate = Permission { grants, host: &inner.host };
+            inner.broker.reauthenticated(id, detail, withheld(grants), &mut gate, now);
+            inner.broker.authenticate(id, auth, now);
+        });
+    }
+
+    /// A client has not proved again who it is, and is disconnected.
+    pub fn reauthentication_failed(&self, id: ConnectionId, denial: &Denial) {
+        self.with(clock::now(), |inner, now| inner.broker.reauthentication_failed(id, denial, now));
+    }
+
     /// Takes a batch of packets that was read at `read_at`.
     pub fn receive(
         &self,
@@ -237,19 +268,40 @@ impl Node {
     }
 
     /// Appends to `out` what the client may be sent now; see [`Broker::transmit`]. `alerts` takes the times at which
-    /// what led to the alerts among it was received.
+    /// what led to the alerts among it was received, `wanted` what is to be read and handed to [`Node::supply`] before
+    /// more can be sent.
     pub fn transmit(
         &self,
         id: ConnectionId,
         out: &mut BytesMut,
         budget: usize,
         alerts: &mut Vec<Timestamp>,
+        wanted: Option<&mut Vec<Offset>>,
     ) -> Transmit {
         let mut inner = self.inner.lock();
         let now = inner.advance(clock::now());
         let transmit = inner.broker.transmit(id, out, budget, now);
         inner.broker.take_alerts_sent(alerts);
+        if let Some(wanted) = wanted {
+            inner.broker.wanted(id, wanted);
+        }
         transmit
+    }
+
+    /// Reads what is wanted.
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// Takes what was wanted; the client's own task is to transmit next.
+    pub fn supply(&self, id: ConnectionId, publishes: &[Arc<Stored>]) {
+        self.inner.lock().broker.supply(id, publishes);
+    }
+
+    /// What a client is owed cannot be read: it is told so and disconnected.
+    pub fn unreadable(&self, id: ConnectionId, text: &str) {
+        tracing::error!(error = text, "a publish that a client is owed cannot be read back");
+        self.with(clock::now(), |inner, _| inner.broker.unreadable(id));
     }
 
     /// The last call about a connection.
@@ -276,7 +328,8 @@ impl Node {
         });
     }
 
-    /// The journal has failed: nothing more is acknowledged, and the process is to end.
+    /// The journal has failed: nothing more is acknowledged, and the process is to end, every connection with it
+    /// [MQTT3-4.8.0-2].
     pub fn fail(&self, text: &str) {
         self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
@@ -321,9 +374,30 @@ impl Node {
         self.with(clock::now(), |inner, now| inner.broker.reloaded(detail, reason, now));
     }
 
+    /// A client that is sending is not heard, because it or the disk is to be slower: that is not its silence.
+    pub fn unheard(&self, id: ConnectionId) {
+        let mut inner = self.inner.lock();
+        let now = inner.advance(clock::now());
+        inner.broker.unheard(id, now);
+    }
+
     /// What the core has counted.
     pub fn counters(&self) -> Counters {
         self.inner.lock().broker.counters()
+    }
+
+    /// All that the metrics tell of the node, but for how far behind the audit store is.
+    pub fn observed(&self, audit_lag: u64) -> Observed {
+        let inner = self.inner.lock();
+        let limits_reached = inner.broker.limits_reached();
+        Observed {
+            counters: inner.broker.counters(),
+            limits_reached: limits_reached
+                .map(|(name, limit, count)| (Arc::clone(name), limit, count))
+                .collect(),
+            next_offset: self.journal.next_offset().0,
+            audit_lag,
+        }
     }
 
     /// The offset that the next record will get.
@@ -541,7 +615,7 @@ impl Inner {
 }
 
 /// Topics that only the node publishes.
-const OWN_ROOT: &str = "wardline/";
+const OWN_ROOTS: [&str; 2] = ["wardline/", "$SYS/"];
 
 /// The principal of what the node itself publishes.
 pub const OWN_PRINCIPAL: &str = "service:wardline";

@@ -15,6 +15,7 @@ use tokio::{
 };
 use wardline_acl::{IssuerSource, Issuers, Policy};
 use wardline_audit::{JournalSource, Options as AuditOptions, Progress as AuditProgress, SigningKey};
+use wardline_core::Limits;
 use wardline_journal::{Journal, Progress};
 use wardline_plugin_api::Plugin;
 
@@ -27,7 +28,7 @@ use crate::{
     http, listener,
     metrics::Metrics,
     node::Node,
-    rules, tls,
+    rules, sys, tls,
 };
 
 /// How long clients may take to hear that the server stops.
@@ -155,8 +156,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new());
     let host = Host::new(plugins);
     let node = {
-        let (node_id, limits, journal, metrics) =
-            (config.node.id, config.limits.core.clone(), journal.clone(), Arc::clone(&metrics));
+        let response_information = config.node.response_information.clone();
+        let limits = Limits { response_information, ..config.limits.core.clone() };
+        let (node_id, journal, metrics) = (config.node.id, journal.clone(), Arc::clone(&metrics));
         // Reading the journal is blocking work.
         let recover = move || Node::recover(node_id, limits, journal, host, metrics);
         Arc::new(tokio::task::spawn_blocking(recover).await.map_err(|error| StartError::File {
@@ -182,16 +184,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             transport: listener.transport.as_str(),
             address,
         });
+        metrics.name_listener(&listener.name);
         let door = Arc::new(Door {
             name: listener.name.as_str().into(),
             demand: listener.demand.clone(),
             prefix: config.identity.uri_prefix.clone(),
-            packet_bytes_max: config.limits.core.packet_bytes_max,
-            connect_timeout: config.limits.connect_timeout,
+            limits: listener.limits.clone(),
             locks: locks.subscribe(),
         });
-        let websocket = listener.transport.is_websocket();
-        let accept = listener::run(socket, websocket, door, Arc::clone(&node), Arc::clone(&places));
+        let listener = Arc::new(listener.clone());
+        let accept = listener::run(socket, listener, door, Arc::clone(&node), Arc::clone(&places));
         accepting.push(tokio::spawn(accept));
     }
 
@@ -199,6 +201,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let timers = Arc::clone(&node);
     background.push(tokio::spawn(async move { timers.run_timers().await }));
     background.push(tokio::spawn(heartbeat::run(Arc::clone(&node), audit.progress.clone())));
+    if let Some(every) = config.node.sys_interval {
+        background.push(tokio::spawn(sys::run(Arc::clone(&node), every)));
+    }
     let (stop_http, stopped) = watch::channel(false);
     let mut http_address = None;
     if let Some(socket) = http_socket {

@@ -1,20 +1,23 @@
 //! TLS for listeners: rustls with one provider, set up here and nowhere else.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use rustls::{
-    RootCertStore, ServerConfig,
+    HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{ServerSessionMemoryCache, WebPkiClientVerifier, danger::ClientCertVerifier},
+    version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::door::TlsLock;
+use crate::{door::TlsLock, farewell};
 
 /// The files a TLS listener is made of.
 #[derive(Clone, Debug)]
@@ -29,7 +32,27 @@ pub struct TlsFiles {
     pub crl: Vec<PathBuf>,
     /// Refuse a client without a certificate.
     pub require_certificate: bool,
+    /// The oldest version that is spoken.
+    pub oldest: TlsVersion,
+    /// What MQTT travels in, by its name in ALPN. A client that names protocols must name this one; most name none.
+    pub protocol: &'static [u8],
 }
+
+/// A version of TLS. What is older than these is not spoken at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2, which devices of ten years ago have.
+    #[default]
+    V1_2,
+    /// 1.3.
+    V1_3,
+}
+
+/// Sessions that a listener remembers for resumption, some 2 KiB each: a ward's devices come back after a power cut without
+/// a full handshake. They are forgotten with the next reload, so what they stood for is never older than its lists.
+const SESSIONS_MAX: usize = 4_096;
+/// Tickets for a client of TLS 1.3: it has one connection.
+const TICKETS: usize = 1;
 
 /// Why a listener's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +94,12 @@ pub fn lock(files: &TlsFiles) -> Result<TlsLock, TlsError> {
         path: files.certificate.clone(),
         reason: reason.to_string(),
     };
+    let versions: &[&SupportedProtocolVersion] = match files.oldest {
+        TlsVersion::V1_2 => &[&TLS12, &TLS13],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
     let builder = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| setup(&error))?;
     let verifier: Option<Arc<dyn ClientCertVerifier>> = match &files.client_ca {
         None => None,
@@ -95,8 +122,46 @@ pub fn lock(files: &TlsFiles) -> Result<TlsLock, TlsError> {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
-    let config = builder.with_single_cert(chain, key).map_err(|error| setup(&error))?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| setup(&error))?;
+    config.alpn_protocols = vec![files.protocol.to_vec()];
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    config.send_tls13_tickets = TICKETS;
     Ok(TlsLock { acceptor: TlsAcceptor::from(Arc::new(config)), verifier })
+}
+
+/// Takes a handshake; gives the stream and the client's verified chain. What a client resumes is judged anew: its certificate
+/// may have expired since.
+///
+/// # Errors
+/// What is wrong with the handshake or the certificate; the client has been told as far as TLS can.
+pub async fn accept<S>(
+    lock: &TlsLock,
+    stream: S,
+    now: impl FnOnce() -> Timestamp,
+) -> io::Result<(TlsStream<S>, Vec<CertificateDer<'static>>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = match lock.acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, mut stream)) => {
+            // The alert is written; a client of TLS 1.3 may have sent its CONNECT before it came.
+            farewell::close(&mut stream).await;
+            return Err(error);
+        }
+    };
+    let session = stream.get_ref().1;
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain: Vec<_> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    if session.handshake_kind() == Some(HandshakeKind::Resumed)
+        && let Err(error) = lock.verify(&chain, now())
+    {
+        farewell::close(&mut stream).await;
+        return Err(io::Error::other(format!(
+            "resumed with a certificate that is not good any more: {error}"
+        )));
+    }
+    Ok((stream, chain))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -136,7 +201,12 @@ fn file(path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsE
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::clock;
 
     #[test]
     fn a_file_without_a_revocation_list_is_an_error_and_not_an_empty_list() {
@@ -148,5 +218,92 @@ mod tests {
             let error = revocation_lists(std::slice::from_ref(&path)).unwrap_err();
             assert!(error.to_string().contains("ca.crl"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_resumed_session_is_judged_by_its_certificate_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = clock::now();
+        let names = ["localhost".to_owned()];
+        let (authority, _) =
+            wardline_certs::init(directory.path(), &names, wardline_certs::Overwrite::No, now).unwrap();
+        let subject = wardline_certs::Subject::device("mon-12").unwrap();
+        let hour = Duration::from_secs(3_600);
+        let issued = authority.issue(&subject, hour, wardline_certs::Overwrite::No, now).unwrap();
+        for oldest in [TlsVersion::V1_2, TlsVersion::V1_3] {
+            let lock = lock(&TlsFiles {
+                certificate: directory.path().join("server.pem"),
+                key: directory.path().join("server.key"),
+                client_ca: Some(directory.path().join("ca.pem")),
+                crl: vec![directory.path().join("ca.crl")],
+                require_certificate: true,
+                oldest,
+                protocol: b"mqtt",
+            })
+            .unwrap();
+            let client = client(directory.path(), &issued, oldest);
+            let (first, kind) = handshake(&lock, &client, now);
+            assert_eq!((first.unwrap().len(), kind), (1, Some(HandshakeKind::Full)));
+            let (second, kind) = handshake(&lock, &client, now);
+            assert_eq!((second.unwrap().len(), kind), (1, Some(HandshakeKind::Resumed)));
+            let (third, kind) = handshake(&lock, &client, now + 2 * hour);
+            assert_eq!(kind, Some(HandshakeKind::Resumed));
+            let error = third.unwrap_err().to_string();
+            assert!(error.contains("not good any more") && error.contains("expired"), "{error}");
+        }
+    }
+
+    /// A client that speaks only 1.2 where that is allowed, so that both kinds of resumption are seen.
+    fn client(
+        directory: &Path,
+        issued: &wardline_certs::IssuedCertificate,
+        oldest: TlsVersion,
+    ) -> Arc<rustls::ClientConfig> {
+        let versions: &[&SupportedProtocolVersion] = match oldest {
+            TlsVersion::V1_2 => &[&TLS12],
+            TlsVersion::V1_3 => &[&TLS13],
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates(&directory.join("ca.pem")).unwrap().remove(0)).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                certificates(&issued.certificate_path).unwrap(),
+                PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        Arc::new(config)
+    }
+
+    type Accepted = io::Result<Vec<CertificateDer<'static>>>;
+
+    /// What the server gets, judging at `now`, and how the client says it came about.
+    fn handshake(
+        lock: &TlsLock,
+        client: &Arc<rustls::ClientConfig>,
+        now: Timestamp,
+    ) -> (Accepted, Option<HandshakeKind>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (near, far) = tokio::io::duplex(16 * 1_024);
+            let server = async {
+                let (mut stream, chain) = accept(lock, near, || now).await?;
+                stream.write_all(b"in").await?;
+                stream.shutdown().await?;
+                Ok(chain)
+            };
+            let connect = async {
+                let connector = tokio_rustls::TlsConnector::from(Arc::clone(client));
+                let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+                let mut stream = connector.connect(name, far).await.unwrap();
+                // The ticket comes behind the handshake.
+                let mut said = Vec::new();
+                stream.read_to_end(&mut said).await.unwrap();
+                stream.get_ref().1.handshake_kind()
+            };
+            tokio::join!(server, connect)
+        })
     }
 }

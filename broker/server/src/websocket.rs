@@ -6,59 +6,115 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async_with_config,
+    WebSocketStream,
     tungstenite::{
-        Message,
-        handshake::server::{ErrorResponse, Request, Response},
-        http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL},
-        protocol::WebSocketConfig,
+        self, Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
+
+mod handshake;
+
+pub use handshake::{HandshakeError, Origins, OriginsError};
+
+/// A message may carry many packets. It is held whole before its bytes are read, so this bounds memory where packets are
+/// small; where they may be larger, a message may be as large as a packet.
+const MESSAGE_BYTES_MIN: usize = 64 * 1_024;
+/// Bytes taken from a socket at once; allocated for each connection.
+const READ_BYTES: usize = 16 * 1_024;
+/// Bytes of a frame sent. One frame at most waits in here, and an alert cannot pass it.
+const FRAME_BYTES: usize = 16 * 1_024;
 
 /// A WebSocket as a byte stream. Packets may be split and joined across frames [MQTT-6.0.0-2].
 #[derive(Debug)]
 pub struct WebSocketBytes<S> {
     socket: WebSocketStream<S>,
-    /// What of the last frame has not been read yet.
+    /// What of the last message has not been read yet.
     rest: Bytes,
+    /// Why nothing more is read.
+    refusal: Option<&'static str>,
+    /// Whether the closing handshake has been begun from here.
+    closing: bool,
 }
 
-/// Takes the opening handshake, which must offer the subprotocol `mqtt` [MQTT-6.0.0-3].
+/// Takes the opening handshake from a client that is let in by `origins`; a message may be as large as a packet.
 ///
 /// # Errors
-/// A handshake that is none, or does not offer `mqtt`; the client has been told.
-pub async fn accept<S>(stream: S, frame_bytes_max: usize) -> io::Result<WebSocketBytes<S>>
+/// Why it is none; the client has been told.
+pub async fn accept<S>(
+    mut stream: S,
+    origins: &Origins,
+    packet_bytes_max: u32,
+) -> Result<WebSocketBytes<S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let early = handshake::accept(&mut stream, origins).await?;
+    let message_bytes_max = MESSAGE_BYTES_MIN.max(packet_bytes_max as usize);
+    // Written at once: what waits in here stands in front of an alert.
     let config = WebSocketConfig::default()
-        .max_message_size(Some(frame_bytes_max))
-        .max_frame_size(Some(frame_bytes_max));
-    let socket =
-        accept_hdr_async_with_config(stream, choose_mqtt, Some(config)).await.map_err(io::Error::other)?;
-    Ok(WebSocketBytes { socket, rest: Bytes::new() })
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max));
+    let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+    Ok(WebSocketBytes { socket, rest: Bytes::new(), refusal: None, closing: false })
 }
 
-#[expect(clippy::result_large_err, reason = "the callback's signature is the library's")]
-fn choose_mqtt(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
-    let offered = offers
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .find(|name| matches!(*name, "mqtt" | "mqttv3.1"));
-    let Some(chosen) = offered.and_then(|name| HeaderValue::from_str(name).ok()) else {
-        let mut refusal = ErrorResponse::new(Some("the WebSocket subprotocol must be mqtt".to_owned()));
-        *refusal.status_mut() = StatusCode::BAD_REQUEST;
-        return Err(refusal);
-    };
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
-    Ok(response)
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
+    /// Begins the closing handshake, once.
+    fn close(&mut self, code: CloseCode, reason: &'static str) {
+        if !self.closing {
+            self.closing = true;
+            let frame = CloseFrame { code, reason: reason.into() };
+            // Fails where the client has begun it already, or is gone.
+            let _ = Pin::new(&mut self.socket).start_send(Message::Close(Some(frame)));
+        }
+    }
+
+    /// Bytes of the next message; `None` at the end.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if let Some(text) = self.refusal {
+                let _ = ready!(Pin::new(&mut self.socket).poll_flush(cx));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+            }
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                None => return Poll::Ready(Ok(None)),
+                Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => {}
+                Some(Ok(Message::Binary(bytes))) => return Poll::Ready(Ok(Some(bytes))),
+                Some(Ok(Message::Text(_))) => {
+                    // [MQTT-6.0.0-1]
+                    self.refuse(CloseCode::Unsupported, "MQTT comes in binary frames, not in text");
+                }
+                // Answers to these are sent by the next turn of the loop.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
+                Some(Err(tungstenite::Error::Capacity(_))) => {
+                    self.refuse(CloseCode::Size, "a message larger than a packet may be");
+                }
+                Some(Err(tungstenite::Error::Utf8(_))) => {
+                    self.refuse(CloseCode::Unsupported, "MQTT comes in binary frames, not in text");
+                }
+                Some(Err(tungstenite::Error::Protocol(
+                    tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+                ))) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Some(Err(tungstenite::Error::Protocol(_))) => {
+                    self.refuse(CloseCode::Protocol, "a frame that breaks the WebSocket protocol");
+                }
+                Some(Err(tungstenite::Error::Io(error))) => return Poll::Ready(Err(error)),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+    }
+
+    fn refuse(&mut self, code: CloseCode, reason: &'static str) {
+        self.close(code, reason);
+        self.refusal = Some(reason);
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
@@ -67,21 +123,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                None | Some(Ok(Message::Close(_))) => return Poll::Ready(Ok(())),
-                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
-                Some(Ok(Message::Text(_))) => {
-                    // [MQTT-6.0.0-1]
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "text frame")));
-                }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+        if self.rest.is_empty() {
+            match ready!(self.poll_message(cx))? {
+                Some(bytes) => self.rest = bytes,
+                None => return Poll::Ready(Ok(())),
             }
         }
         let length = self.rest.len().min(buf.remaining());
-        buf.put_slice(&self.rest[..length]);
-        self.rest.advance(length);
+        buf.put_slice(&self.rest.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
@@ -89,9 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(io::Error::other)?;
-        let message = Message::Binary(Bytes::copy_from_slice(buf));
+        let (frame, _) = buf.split_at(buf.len().min(FRAME_BYTES));
+        let message = Message::Binary(Bytes::copy_from_slice(frame));
         Pin::new(&mut self.socket).start_send(message).map_err(io::Error::other)?;
-        Poll::Ready(Ok(buf.len()))
+        Poll::Ready(Ok(frame.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,6 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx).map_err(io::Error::other)
+        self.close(CloseCode::Normal, "");
+        // Closed by the client already is closed.
+        let _ = ready!(Pin::new(&mut self.socket).poll_close(cx));
+        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
     }
 }

@@ -2,11 +2,21 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::{collections::HashMap, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use wardline_core::{Broker, ConnectRequest, ConnectionId, Gate, Limits, Open, Transmit};
+use wardline_core::{
+    Broker, ClientLimits, ConnectRequest, ConnectionId, Gate, Limits, Open, Stored, Transmit,
+};
 use wardline_journal::{Body, Entry, Log, Mark, Offset, Record, decode, encode, encode_mark};
 pub use wardline_wire::Connect;
 use wardline_wire::{
@@ -19,25 +29,32 @@ use wardline_wire::{
 pub struct MemoryLog {
     pub entries: Vec<Vec<u8>>,
     pub records: u64,
+    /// Where in `entries` each record is.
+    places: Vec<usize>,
+    /// Records below can be read back. Moved by the test that has the log's broker.
+    pub readable: Arc<AtomicU64>,
 }
 
 impl Log for MemoryLog {
     fn append(&mut self, record: &Record<'_>) -> Offset {
         let mut bytes = Vec::new();
         encode(record, &mut bytes).unwrap();
-        self.entries.push(bytes);
-        self.records += 1;
+        self.take(bytes, true);
         Offset(self.records - 1)
     }
 
     fn mark(&mut self, mark: &Mark<'_>) {
         let mut bytes = Vec::new();
         encode_mark(mark, &mut bytes).unwrap();
-        self.entries.push(bytes);
+        self.take(bytes, false);
     }
 
     fn next_offset(&self) -> Offset {
         Offset(self.records)
+    }
+
+    fn readable(&self) -> Offset {
+        Offset(self.readable.load(Ordering::Relaxed))
     }
 
     fn entries(&self) -> u64 {
@@ -46,6 +63,41 @@ impl Log for MemoryLog {
 }
 
 impl MemoryLog {
+    /// Its first `kept` entries.
+    pub fn prefix(&self, kept: usize) -> Self {
+        let mut log = Self::default();
+        for bytes in &self.entries[..kept] {
+            log.take(bytes.clone(), matches!(decode(bytes).unwrap(), Body::Record(_)));
+        }
+        log
+    }
+
+    /// The first `count` entries are in the file: what they hold can be read back.
+    pub fn wrote(&self, count: usize) {
+        let records = self.places.partition_point(|place| *place < count);
+        self.readable.fetch_max(records as u64, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, entry: Vec<u8>, is_record: bool) {
+        if is_record {
+            self.places.push(self.entries.len());
+            self.records += 1;
+        }
+        self.entries.push(entry);
+    }
+
+    /// The publishes at `offsets`.
+    pub fn fetch(&self, offsets: &[Offset]) -> Vec<Arc<Stored>> {
+        let read = |&offset: &Offset| {
+            assert!(offset < self.readable(), "{offset} cannot be read yet");
+            match decode(&self.entries[self.places[offset.0 as usize]]).unwrap() {
+                Body::Record(Record::Publish(publish)) => Arc::new(Stored::read(offset, &publish).unwrap()),
+                other => panic!("{offset} is {other:?}"),
+            }
+        };
+        offsets.iter().map(read).collect()
+    }
+
     pub fn for_each(&self, mut each: impl FnMut(&Entry<'_>)) {
         let mut offset = 0;
         for bytes in &self.entries {
@@ -65,6 +117,8 @@ pub struct Ward {
     pub broker: Broker<MemoryLog>,
     pub now: Timestamp,
     pub sync: bool,
+    /// What those who connect next are granted.
+    pub client_limits: Arc<ClientLimits>,
     decoders: HashMap<ConnectionId, (Decoder, BytesMut)>,
     /// What came with a CONNACK.
     early: HashMap<ConnectionId, Vec<Packet>>,
@@ -142,20 +196,36 @@ impl Ward {
         Self::on(Broker::new(1, limits, MemoryLog::default()))
     }
 
+    pub fn with_client_limits(limits: ClientLimits) -> Self {
+        Self { client_limits: Arc::new(limits), ..Self::new() }
+    }
+
     fn on(broker: Broker<MemoryLog>) -> Self {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
-        Self { broker, now, sync: true, decoders: HashMap::new(), early: HashMap::new() }
+        let client_limits = Arc::default();
+        Self { broker, now, sync: true, client_limits, decoders: HashMap::new(), early: HashMap::new() }
     }
 
     /// Another broker, made of what this one's journal holds.
     pub fn restart(&self) -> Self {
-        let log = self.broker.log().clone();
+        self.restart_from(self.broker.log().clone())
+    }
+
+    fn restart_from(&self, log: MemoryLog) -> Self {
+        let log = MemoryLog { readable: Arc::default(), ..log };
+        log.readable.store(log.next_offset().0, Ordering::Relaxed);
         let mut broker = Broker::new(1, self.broker.limits().clone(), log.clone());
         log.for_each(|entry| broker.recover(entry).unwrap());
         broker.recovered(self.now);
         let mut ward = Self::on(broker);
         ward.now = self.now;
+        ward.client_limits = Arc::clone(&self.client_limits);
         ward
+    }
+
+    /// Another broker, made of the first `kept` entries of this one's journal: the rest was not on disk.
+    pub fn crash(&self, kept: usize) -> Self {
+        self.restart_from(self.broker.log().prefix(kept))
     }
 
     pub fn pass(&mut self, time: Duration) {
@@ -173,15 +243,7 @@ impl Ward {
         principal: &str,
         gate: &mut impl Gate,
     ) -> Result<(ConnectionId, ConnAck), Box<ConnAck>> {
-        let version = connect.version;
-        let request = ConnectRequest {
-            connect,
-            principal: Arc::from(principal),
-            peer: Arc::from("192.0.2.7:50000"),
-            withheld: Arc::from([Box::from("withheld/#")]),
-        };
-        let id = self.broker.connect(request, gate, self.now)?;
-        self.decoders.insert(id, (Decoder::client_side(version, u32::MAX), BytesMut::new()));
+        let id = self.admit(connect, principal, gate)?;
         let mut packets = self.hear(id).0.into_iter();
         match packets.next() {
             Some(Packet::ConnAck(connack)) => {
@@ -190,6 +252,31 @@ impl Ward {
             }
             other => panic!("no CONNACK but {other:?}"),
         }
+    }
+
+    /// Connects somebody who has not taken its CONNACK yet, nor been brought anything.
+    pub fn connect_unheard(&mut self, connect: Connect) -> ConnectionId {
+        self.admit(connect, "service:lab", &mut Open).unwrap()
+    }
+
+    fn admit(
+        &mut self,
+        connect: Connect,
+        principal: &str,
+        gate: &mut impl Gate,
+    ) -> Result<ConnectionId, Box<ConnAck>> {
+        let version = connect.version;
+        let request = ConnectRequest {
+            connect,
+            principal: Arc::from(principal),
+            peer: Arc::from("192.0.2.7:50000"),
+            withheld: Arc::from([Box::from("withheld/#")]),
+            authentication_data: None,
+            limits: Arc::clone(&self.client_limits),
+        };
+        let id = self.broker.connect(request, gate, self.now)?;
+        self.decoders.insert(id, (Decoder::client_side(version, u32::MAX), BytesMut::new()));
+        Ok(id)
     }
 
     pub fn send(&mut self, id: ConnectionId, packet: Packet) {
@@ -201,7 +288,9 @@ impl Ward {
     }
 
     pub fn sync(&mut self) {
-        let entries = self.broker.log().entries.len() as u64;
+        let log = self.broker.log();
+        log.readable.store(log.next_offset().0, Ordering::Relaxed);
+        let entries = log.entries();
         self.broker.durable(entries);
     }
 
@@ -218,6 +307,9 @@ impl Ward {
             while let Some(packet) = decoder.decode(buffer).unwrap() {
                 packets.push(packet);
             }
+            if self.fetch(id) {
+                continue;
+            }
             match transmit {
                 Transmit::More => {}
                 // What was written just now may be all that something still waits for.
@@ -226,6 +318,15 @@ impl Ward {
                 Transmit::Close => return (packets, true),
             }
         }
+    }
+
+    /// Brings the client what it is owed and is not at hand; whether there was something.
+    pub fn fetch(&mut self, id: ConnectionId) -> bool {
+        let mut wanted = Vec::new();
+        self.broker.wanted(id, &mut wanted);
+        let records = self.broker.log().fetch(&wanted);
+        self.broker.supply(id, &records);
+        !wanted.is_empty()
     }
 
     /// Sends and hears.

@@ -4,6 +4,7 @@ mod codec;
 mod crash;
 mod disk;
 mod failure;
+mod fetch;
 mod follow;
 mod recovery;
 

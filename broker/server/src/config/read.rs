@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tracing::Level;
 use wardline_acl::{Algorithm, Kind, Principal, Require, UriPrefix};
@@ -11,23 +12,17 @@ use wardline_wire::topic;
 
 use super::problem::Problem;
 use super::section::{Located, Section};
-use super::{Audit, Config, Identity, Issuer, Limits, Listener, Log, LogFormat, Node, Transport, units};
+use super::{
+    Audit, Config, Identity, Issuer, Listener, ListenerLimits, Log, LogFormat, Node, Transport, limits,
+    transport, units,
+};
 use crate::door::Demand;
 use crate::tls::TlsFiles;
 
 /// Health and metrics unless configured.
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
-/// Clients connected at a time unless configured. Each takes a file descriptor: the process's limit must allow for them.
-const CONNECTIONS_DEFAULT: usize = 10_000;
-const CONNECTIONS_MAX: usize = 1_000_000;
-/// Unless configured; a slow TLS handshake on a busy ward takes a second.
-const CONNECT_TIMEOUT_DEFAULT_S: u64 = 10;
-/// MQTT's own maximum of a packet, in bytes: a remaining length of 268,435,455 and the fixed header [2.1.4].
-const PACKET_BYTES_MAX: u64 = 268_435_460;
-/// A CONNECT with a token and a will fits.
-const PACKET_BYTES_MIN: u64 = 1_024;
-/// Messages that may wait for one session.
-const QUEUE_MAX: usize = 10_000_000;
+/// `$SYS` unless configured.
+const SYS_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 
 const CERTS_MEND: &str = "`wardline certs init` makes one";
 
@@ -36,13 +31,13 @@ pub(super) fn config(mut file: Section<'_>) -> Option<Config> {
     let node = node(file.section("node", "[node]"));
     let identity = identity(file.section("identity", "[identity]"));
     let http = http(file.section("http", "[http]"));
-    let listeners = listeners(&mut file, &identity.issuers, http.as_ref());
+    let (limits, listener_limits) = limits::of_node(file.section("limits", "[limits]"));
+    let listeners = listeners(&mut file, &identity.issuers, http.as_ref(), &listener_limits);
     let policy = policy(file.section("policy", "[policy]"));
     let journal = journal(file.section("journal", "[journal]"), &node);
     let mut warnings = Vec::new();
     let audit = audit(file.section("audit", "[audit]"), &node, &mut warnings);
     let rules = rules(file.section("plugins", "[plugins]"));
-    let limits = limits(file.section("limits", "[limits]"));
     let log = log(file.section("log", "[log]"));
     file.finish();
     let http = http.map(|http| http.value);
@@ -70,8 +65,15 @@ fn node(mut section: Section<'_>) -> Node {
             .desk
             .problem(&section.place, format!("`data` in [node]: {} is not a directory", data.display()));
     }
+    let sys_interval = section.parsed("sys_interval", |text| match text {
+        "off" => Ok(Duration::ZERO),
+        text => units::duration(text),
+    });
+    let sys_interval = sys_interval.map_or(SYS_INTERVAL_DEFAULT, |interval| interval.value);
+    let response_information = section.text("response_information").map(|text| text.value);
     section.finish();
-    Node { id, data }
+    let sys_interval = (!sys_interval.is_zero()).then_some(sys_interval);
+    Node { id, data, sys_interval, response_information }
 }
 
 fn identity(mut section: Section<'_>) -> Identity {
@@ -127,6 +129,7 @@ fn listeners(
     file: &mut Section<'_>,
     issuers: &[Issuer],
     http: Option<&Located<SocketAddr>>,
+    limits: &ListenerLimits,
 ) -> Vec<Listener> {
     let sections = file.sections("listener", "[[listener]]");
     if sections.is_empty() {
@@ -136,7 +139,7 @@ fn listeners(
         );
     }
     let mut listeners: Vec<Listener> = Vec::new();
-    for listener in sections.into_iter().filter_map(|section| listener(section, issuers)) {
+    for listener in sections.into_iter().filter_map(|section| listener(section, issuers, limits)) {
         if let Some(other) = listeners.iter().find(|other| other.name == listener.name) {
             let message =
                 format!("two listeners are named `{}`; the other is at {}", listener.name, other.place);
@@ -158,11 +161,12 @@ fn listeners(
 
 /// Whether two sockets cannot both be bound.
 fn collide(left: SocketAddr, right: SocketAddr) -> bool {
-    let same_address = left.ip() == right.ip() || left.ip().is_unspecified() || right.ip().is_unspecified();
+    let (one, other) = (left.ip().to_canonical(), right.ip().to_canonical());
+    let same_address = one == other || one.is_unspecified() || other.is_unspecified();
     left.port() != 0 && left.port() == right.port() && same_address
 }
 
-fn listener(mut section: Section<'_>, issuers: &[Issuer]) -> Option<Listener> {
+fn listener(mut section: Section<'_>, issuers: &[Issuer], limits: &ListenerLimits) -> Option<Listener> {
     let place = section.place.clone();
     let name = section.required("name", "ward");
     let bind =
@@ -180,6 +184,13 @@ fn listener(mut section: Section<'_>, issuers: &[Issuer]) -> Option<Listener> {
     let client_ca = section.file("client_ca", CERTS_MEND);
     let crl = section.files("crl", CERTS_MEND);
     let demand = demand(&mut section);
+    let spoken = transport.as_ref().map(|transport| transport.value);
+    let oldest = transport::oldest_tls(&mut section, spoken);
+    let origins = transport::origins(&mut section, spoken);
+    let anonymous = matches!(&demand, Some(Located { value: Demand::Anonymous(_), .. }));
+    let proxies = transport::proxies(&mut section, anonymous);
+    let limits_name = name.as_ref().map_or("", |name| &name.value);
+    let limits = limits::of_listener(section.section("limits", "[listener.limits]"), limits, limits_name);
     if let (Some(transport), Some(demand), Some(bind)) = (&transport, &demand, &bind) {
         fit(&section, transport.value, demand, bind.value, has, issuers);
     }
@@ -194,11 +205,23 @@ fn listener(mut section: Section<'_>, issuers: &[Issuer]) -> Option<Listener> {
             client_ca,
             crl,
             require_certificate,
+            oldest,
+            protocol: transport.alpn(),
         })
     } else {
         None
     };
-    Some(Listener { name: name?.value, bind: bind?.value, transport, tls, demand, place })
+    Some(Listener {
+        name: name?.value,
+        bind: bind?.value,
+        transport,
+        tls,
+        proxies,
+        origins,
+        demand,
+        limits,
+        place,
+    })
 }
 
 /// Which TLS keys a listener has, readable or not.
@@ -221,6 +244,7 @@ fn fit(
 ) {
     let desk = section.desk;
     let encrypted = transport.is_tls();
+    let loopback = bind.ip().to_canonical().is_loopback();
     if encrypted && !(has.certificate && has.key) {
         let message =
             format!("[[listener]] with transport {transport} needs `certificate` and `key`; {CERTS_MEND}");
@@ -240,7 +264,7 @@ fn fit(
         );
     }
     match &demand.value {
-        Demand::Anonymous(_) if !bind.ip().is_loopback() => desk.problem(
+        Demand::Anonymous(_) if !loopback => desk.problem(
             &demand.place,
             format!(
                 "`anonymous` in [[listener]] is refused on {bind}: it is for loopback only; bind to 127.0.0.1, or write \
@@ -261,7 +285,7 @@ fn fit(
                 let message = "`require` in [[listener]]: a token needs an [[identity.issuer]] whose tokens are good";
                 desk.problem(&demand.place, message);
             }
-            if require.token() && !encrypted && !bind.ip().is_loopback() {
+            if require.token() && !encrypted && !loopback {
                 let message = format!(
                     "`require` in [[listener]]: tokens would cross the network in clear on {bind}; write transport = \
                      \"tls\" or \"wss\", or bind to 127.0.0.1"
@@ -353,7 +377,7 @@ fn journal(mut section: Section<'_>, node: &Node) -> JournalOptions {
     options
 }
 
-fn bytes_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn bytes_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let bytes = units::bytes(text)?;
     if (least..=most).contains(&bytes) {
         return Ok(bytes);
@@ -467,44 +491,6 @@ fn http(mut section: Section<'_>) -> Option<Located<SocketAddr>> {
     };
     section.finish();
     http
-}
-
-fn limits(mut section: Section<'_>) -> Limits {
-    let mut core = wardline_core::Limits::default();
-    if let Some(size) =
-        section.parsed("max_packet", |text| bytes_within(text, PACKET_BYTES_MIN, PACKET_BYTES_MAX))
-    {
-        core.packet_bytes_max = u32::try_from(size.value).unwrap_or(core.packet_bytes_max);
-    }
-    core.keep_alive_max = seconds(&mut section, "max_keep_alive", core.keep_alive_max);
-    core.receive_maximum = section.number("receive_max", 1..=u16::MAX, core.receive_maximum);
-    core.topic_alias_maximum = section.number("topic_alias_max", 0..=u16::MAX, core.topic_alias_maximum);
-    core.in_flight_max = section.number("in_flight_max", 1..=u16::MAX, core.in_flight_max);
-    core.session_expiry_max = seconds(&mut section, "session_expiry_max", core.session_expiry_max);
-    core.subscriptions_max = section.number("subscriptions", 1..=QUEUE_MAX, core.subscriptions_max);
-    core.queued_messages_max = section.number("queued_messages", 1..=QUEUE_MAX, core.queued_messages_max);
-    core.queued_qos0_max = section.number("queued_qos0", 1..=QUEUE_MAX, core.queued_qos0_max);
-    let connections = section.number("connections", 1..=CONNECTIONS_MAX, CONNECTIONS_DEFAULT);
-    let connect_timeout = section.parsed("connect_timeout", |text| {
-        let span = units::duration(text)?;
-        if span.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(span) }
-    });
-    let connect_timeout =
-        connect_timeout.map_or(std::time::Duration::from_secs(CONNECT_TIMEOUT_DEFAULT_S), |span| span.value);
-    section.finish();
-    Limits { core, connections, connect_timeout }
-}
-
-/// A duration that the protocol counts in whole seconds.
-fn seconds<T: Copy + TryFrom<u64>>(section: &mut Section<'_>, key: &'static str, default: T) -> T {
-    let parsed = section.parsed(key, |text| {
-        let span = units::duration(text)?;
-        let whole = (span.subsec_nanos() == 0).then_some(span.as_secs());
-        whole
-            .and_then(|seconds| T::try_from(seconds).ok())
-            .ok_or_else(|| format!("`{text}` is too long, or not whole seconds"))
-    });
-    parsed.map_or(default, |seconds| seconds.value)
 }
 
 fn log(mut section: Section<'_>) -> Log {

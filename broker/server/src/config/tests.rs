@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
+use wardline_core::{ClientLimits, QueueFull};
 
 use super::*;
 
@@ -38,6 +39,7 @@ impl Site {
 const FULL: &str = r#"
 [node]
 id = 7
+response_information = "responses/"
 data = "data"
 
 [[listener]]
@@ -108,7 +110,9 @@ fn every_section_is_understood() {
     let site = Site::new();
     let config = site.load(FULL).unwrap();
     let at = |name: &str| site.0.path().join(name);
-    assert_eq!(config.node, Node { id: 7, data: at("data") });
+    let sys_interval = Some(Duration::from_secs(10));
+    let response_information = Some("responses/".to_owned());
+    assert_eq!(config.node, Node { id: 7, data: at("data"), sys_interval, response_information });
     let [ward, lab] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
     let tls = ward.tls.as_ref().unwrap();
     assert_eq!(
@@ -124,8 +128,8 @@ fn every_section_is_understood() {
     assert_eq!(config.audit.payload.kept("alerts/x"), wardline_audit::PayloadKept::Full);
     assert_eq!(config.audit.payload.kept("telemetry/x"), wardline_audit::PayloadKept::Digest);
     assert_eq!(config.rules, Some(at("rules.toml")));
-    assert_eq!((config.limits.core.packet_bytes_max, config.limits.core.keep_alive_max), (65_536, 300));
-    assert_eq!(config.limits.connect_timeout, Duration::from_secs(3));
+    assert_eq!((ward.limits.client.max_packet, ward.limits.client.max_keep_alive), (65_536, 300));
+    assert_eq!(ward.limits.connect_timeout, Duration::from_secs(3));
     assert_eq!(config.log, Log { format: LogFormat::Json, level: Level::INFO });
     assert!(config.warnings.is_empty());
 }
@@ -136,7 +140,96 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(config.node.id, 1);
     assert_eq!(config.http, Some("127.0.0.1:9180".parse().unwrap()));
     assert_eq!(config.rules, None);
-    assert_eq!(config.limits.core.packet_bytes_max, 256 * 1024);
+    let [lab] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    let client = ClientLimits { listener: "lab".into(), ..ClientLimits::default() };
+    assert_eq!(*lab.limits.client, client);
+}
+
+#[test]
+fn a_listener_takes_from_the_node_what_it_does_not_say() {
+    let node = "[limits]\nreceive_max = 10\ntopic_levels = 8\nconnections = 50\npublishes_per_second = 100\n\
+                bytes_per_second = \"1MiB\"\nconnections_per_principal = 2\n";
+    let listener = "[listener.limits]\nreceive_max = 20\nconnections = 5\npublishes_per_second = 0\nmax_packet = \"64KiB\"\n\
+                    connections_per_second = 30\n[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:1884\"\ntransport = \"tcp\"\n\
+                    anonymous = \"service:lab\"\n";
+    let config = Site::new().load(&format!("{LEAST}{listener}{node}")).unwrap();
+    assert_eq!(config.limits.connections, 50);
+    let [lab, other] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    let (lab, other) = (&lab.limits, &other.limits);
+    assert_eq!((lab.client.receive_max, other.client.receive_max), (20, 10));
+    assert_eq!((lab.client.topic_levels, other.client.topic_levels), (8, 8));
+    assert_eq!((lab.client.max_packet, other.client.max_packet), (64 << 10, 256 << 10));
+    assert_eq!((lab.connections, other.connections), (5, 50));
+    let rate = std::num::NonZeroU32::new;
+    assert_eq!((lab.publishes_per_second, other.publishes_per_second), (None, rate(100)));
+    assert_eq!((lab.connections_per_second, other.connections_per_second), (rate(30), None));
+    assert_eq!((lab.bytes_per_second, other.bytes_per_second), (rate(1 << 20), rate(1 << 20)));
+    assert_eq!(lab.client.connections_per_principal, rate(2));
+    assert_eq!((&*lab.client.listener, &*other.client.listener), ("lab", "other"));
+    let config = Site::new().load(&format!("{LEAST}limits = {{ receive_max = 30 }}\n")).unwrap();
+    assert_eq!(config.listeners.first().map(|lab| lab.limits.client.receive_max), Some(30));
+}
+
+#[test]
+fn limits_that_cannot_be_kept_are_refused_once_where_they_are_written() {
+    let cases = [
+        (
+            "[listener.limits]\ntopic_levels = 0\n",
+            "wardline.toml:10: `topic_levels` in [listener.limits]: `0` is not",
+        ),
+        (
+            "[limits]\nmax_packet = \"1\"\n",
+            "wardline.toml:10: `max_packet` in [limits]: `1` is not from 1024",
+        ),
+        (
+            "[limits]\nbytes_per_second = \"1KiB\"\n",
+            "wardline.toml:9: `bytes_per_second` is 1024 and `max_packet` 262144",
+        ),
+        (
+            "[listener.limits]\nmax_packet = \"1MiB\"\n[limits]\nbytes_per_second = \"512KiB\"\n",
+            "wardline.toml:9: `bytes_per_second` is 524288 and `max_packet` 1048576",
+        ),
+        (
+            "[listener.limits]\nqueued_messages = 5\n",
+            "wardline.toml:10: unknown key `queued_messages` in [listener.limits]",
+        ),
+        (
+            "[node]\nsys_interval = \"soon\"\n",
+            "wardline.toml:10: `sys_interval` in [node]: `soon` is not a duration",
+        ),
+    ];
+    for (lines, expected) in cases {
+        let problems = Site::new().problems(&format!("{LEAST}{lines}"), &[]);
+        assert_eq!(problems.lines().count(), 1, "{lines}\n{problems}");
+        assert!(problems.starts_with(expected), "{problems}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn what_may_wait_for_a_session_is_declared() {
+    let site = Site::new();
+    let core = site.load(LEAST).unwrap().limits.core;
+    assert_eq!((core.queued_messages_max, core.queued_bytes_max), (1_000_000, 1 << 30));
+    assert_eq!(core.queue_full, QueueFull::DropNewest);
+    let limits = "[limits]\nqueued_messages = 5\nqueued_bytes = \"4KiB\"\nqueue_full = \"drop-oldest\"\n\
+                  queued_qos0 = 7\nqueued_qos0_bytes = \"8KiB\"\n";
+    let core = site.load(&format!("{LEAST}{limits}")).unwrap().limits.core;
+    assert_eq!((core.queued_messages_max, core.queued_bytes_max), (5, 4_096));
+    assert_eq!((core.queued_qos0_max, core.queued_qos0_bytes_max), (7, 8_192));
+    assert_eq!(core.queue_full, QueueFull::DropOldest);
+    let wrong = site.problems(&format!("{LEAST}[limits]\nqueue_full = \"drop-all\"\n"), &[]);
+    assert!(wrong.contains("`drop-all` is neither \"drop-newest\" nor \"drop-oldest\""), "{wrong}");
+}
+
+#[test]
+fn the_sys_tree_can_be_switched_off() {
+    let site = Site::new();
+    for off in ["0", "\"off\"", "\"0s\""] {
+        let config = site.load(&format!("{LEAST}[node]\nsys_interval = {off}\n")).unwrap();
+        assert_eq!(config.node.sys_interval, None, "{off}");
+    }
+    let config = site.load(&format!("{LEAST}[node]\nsys_interval = \"1m\"\n")).unwrap();
+    assert_eq!(config.node.sys_interval, Some(Duration::from_secs(60)));
 }
 
 #[test]
@@ -206,9 +299,9 @@ fn the_environment_overrides_and_appends() {
     ];
     let config = site.load_with(LEAST, &environment).unwrap();
     assert_eq!(config.node.id, 9);
-    assert_eq!(config.limits.core.packet_bytes_max, 1 << 20);
     let [lab, web] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
     assert_eq!(lab.bind.port(), 2883);
+    assert_eq!((lab.limits.client.max_packet, web.limits.client.max_packet), (1 << 20, 1 << 20));
     assert_eq!((web.name.as_str(), web.transport), ("web", Transport::Wss));
 }
 
@@ -342,4 +435,68 @@ fn a_database_password_comes_from_a_file_and_is_never_shown() {
 fn an_unknown_store_is_refused() {
     let problems = Site::new().problems(&format!("{LEAST}[audit]\nstore = \"mysql://db\"\n"), &[]);
     assert!(problems.starts_with("wardline.toml:10: `store` in [audit]"), "{problems}");
+}
+
+/// A listener of `transport` on loopback that asks for a token, with these lines.
+fn transport_lines(transport: &str, lines: &str) -> String {
+    let tls = if matches!(transport, "tls" | "wss") {
+        "certificate = \"server.pem\"\nkey = \"server.key\"\n"
+    } else {
+        ""
+    };
+    format!("bind = \"127.0.0.1:1\"\ntransport = \"{transport}\"\nrequire = [\"token\"]\n{tls}{lines}")
+}
+
+#[test]
+fn the_keys_of_a_transport_fit_it() {
+    let cases = [
+        ("tcp", "proxy_protocol = true", "lets anybody say"),
+        ("tcp", "proxy_protocol = \"v2\"\nproxy_trusted = [\"::1\"]", "neither true nor false"),
+        ("tcp", "proxy_trusted = [\"10.0.0.0/8\"]", "of no use without"),
+        ("tcp", "proxy_protocol = false\nproxy_trusted = [\"10.0.0.0/8\"]", "of no use without"),
+        ("tcp", "proxy_protocol = true\nproxy_trusted = [\"10.0.0.1/8\"]", "bits beyond its prefix"),
+        ("tcp", "proxy_protocol = true\nproxy_trusted = [\"0.0.0.0/0\"]", "every address"),
+        ("tls", "tls_min = \"1.1\"", "neither \"1.2\" nor \"1.3\""),
+        ("ws", "tls_min = \"1.3\"", "is not encrypted"),
+        ("tls", "origins = [\"https://board.example\"]", "web pages come by WebSocket"),
+        ("wss", "origins = [\"board.example\"]", "no origin"),
+    ];
+    for (transport, lines, expected) in cases {
+        let problems = listener_problems(&transport_lines(transport, lines));
+        assert!(problems.contains(expected), "{lines}\n{problems}\ndoes not say\n{expected}");
+        assert_eq!(problems.lines().count(), 1, "{lines}\n{problems}");
+    }
+    let anonymous = LEAST.to_owned() + "proxy_protocol = true\nproxy_trusted = [\"::1\"]\n";
+    let problems = Site::new().problems(&anonymous, &[]);
+    assert!(problems.contains("`anonymous` do not go together"), "{problems}");
+}
+
+#[test]
+fn the_keys_of_a_transport_are_understood() {
+    let site = Site::new();
+    let issuer = "[policy]\nfile = \"policy.toml\"\n[[identity.issuer]]\nissuer = \"i\"\naudience = \"a\"\njwks = \"jwks.json\"\n";
+    let lines = "tls_min = 1.3\nproxy_protocol = true\nproxy_trusted = [\"10.0.0.0/8\", \"::1\"]\n\
+                 origins = [\"https://Board.example\"]\n";
+    let text = format!("{issuer}[[listener]]\nname = \"x\"\n{}", transport_lines("wss", lines));
+    let config = site.load(&text).unwrap();
+    let [listener] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    let tls = listener.tls.as_ref().unwrap();
+    assert_eq!((tls.oldest, tls.protocol), (crate::tls::TlsVersion::V1_3, &b"http/1.1"[..]));
+    assert_eq!(listener.origins, Origins::Listed(vec!["https://board.example".to_owned()]));
+    let proxies = listener.proxies.as_ref().unwrap();
+    assert!(proxies[0].contains("10.1.2.3".parse().unwrap()) && proxies[1].contains("::1".parse().unwrap()));
+
+    let config = site.load(LEAST).unwrap();
+    assert_eq!((&config.listeners[0].proxies, &config.listeners[0].origins), (&None, &Origins::Same));
+}
+
+#[test]
+fn loopback_is_loopback_in_either_family() {
+    for address in ["[::1]:1883", "[::ffff:127.0.0.1]:1883", "127.0.0.9:1883"] {
+        Site::new().load(&LEAST.replace("127.0.0.1:1883", address)).unwrap();
+    }
+    for address in ["[::]:1883", "[::ffff:192.0.2.1]:1883", "[2001:db8::1]:1883"] {
+        let problems = Site::new().problems(&LEAST.replace("127.0.0.1:1883", address), &[]);
+        assert!(problems.contains("for loopback only"), "{problems}");
+    }
 }

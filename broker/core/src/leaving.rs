@@ -1,0 +1,226 @@
+//! How connections and sessions end: by either side, by silence, by their expiry; and their wills.
+
+use std::{sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+use jiff::Timestamp;
+use wardline_journal::{AccessEvent, Log, Origin};
+use wardline_wire::{Disconnect, Packet, Publish, ReasonCode, Version, Will};
+
+use crate::{
+    broker::Broker,
+    connection::ConnectionId,
+    session::{NEVER, Session, SessionId},
+    state,
+    timer::Timer,
+};
+
+impl<L: Log> Broker<L> {
+    /// The network connection is gone, for this reason: the last call about it.
+    pub fn end(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
+        self.detach(id, reason, now);
+        if self.connection(id).is_some() {
+            self.connections.remove(id.slot());
+        }
+    }
+
+    /// Parts session and connection; the connection stays until its last bytes are out.
+    pub(crate) fn detach(&mut self, id: ConnectionId, reason: &str, now: Timestamp) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if std::mem::replace(&mut connection.detached, true) {
+            return;
+        }
+        let session_id = connection.session;
+        let will = connection.will.take();
+        let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
+        let peer = Arc::clone(&connection.peer);
+        self.presence.left(&principal);
+        let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return };
+        session.connection = None;
+        session.lanes.forget_qos0();
+        let expiry = session.expiry;
+        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        self.access(AccessEvent::Disconnect, origin, "", reason, &state::disconnect(expiry), now);
+        self.alerts_lost(session_id, now);
+        if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
+            let unsent = session.lanes.take_shared();
+            session.park();
+            self.give_back(unsent);
+        }
+        self.after_disconnect(session_id, expiry, will, now);
+    }
+
+    /// Ends a connection from the server's side, with the reason that MQTT 5 clients are told; nothing is sent after it
+    /// [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-4.13.1-1] [MQTT-4.13.2-1].
+    pub fn disconnect_with(&mut self, id: ConnectionId, reason: ReasonCode, text: &str) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if connection.closing {
+            return;
+        }
+        if connection.version == Version::V5 {
+            let reason_string = connection.wants_reasons.then(|| ByteString::from(text));
+            connection.send(Packet::Disconnect(Disconnect {
+                reason,
+                session_expiry: None, // [MQTT-3.14.2-2]
+                reason_string,
+                user: Vec::new(),
+                server_reference: None,
+            }));
+        }
+        connection.closing = true;
+        self.wake(id);
+    }
+
+    /// When [`Broker::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Does what is due: silent clients, delayed wills, expired sessions.
+    pub fn tick(&mut self, now: Timestamp) {
+        while let Some((_, timer)) = self.timers.pop_due(now) {
+            match timer {
+                Timer::KeepAlive(id) => self.check_keep_alive(id, now),
+                Timer::Will(id) => self.check_will(id, now),
+                Timer::Expiry(id) => self.check_expiry(id, now),
+            }
+        }
+    }
+
+    fn check_keep_alive(&mut self, id: ConnectionId, now: Timestamp) {
+        let Some(connection) = self.connection(id) else { return };
+        let deadline = connection.last_received + keep_alive_grace(connection.keep_alive);
+        if deadline > now {
+            self.timers.set(deadline, Timer::KeepAlive(id));
+        } else {
+            self.disconnect_with(id, ReasonCode::KeepAliveTimeout, "keep alive timeout");
+            self.detach(id, "keep alive timeout", now);
+        }
+    }
+
+    fn check_will(&mut self, id: SessionId, now: Timestamp) {
+        let Some(session) =
+            self.sessions.get_mut(id.index as usize).filter(|s| s.generation == id.generation)
+        else {
+            return;
+        };
+        if session.will.as_ref().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, will)) = session.will.take()
+        {
+            let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+            self.publish_will(&will, client, principal, now);
+        }
+    }
+
+    fn check_expiry(&mut self, id: SessionId, now: Timestamp) {
+        if self.session(id).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        session.expiry_timer = None;
+        match session.expires_at {
+            Some(at) if at <= now => {
+                self.counters.sessions_expired += 1;
+                self.end_session(id, "session expired", now); // [MQTT-4.1.0-2]
+            }
+            Some(at) => {
+                session.expiry_timer = Some(at);
+                self.timers.set(at, Timer::Expiry(id));
+            }
+            None => {}
+        }
+    }
+
+    /// What follows once a session has no connection: its will, and its end, now or later.
+    fn after_disconnect(&mut self, id: SessionId, expiry: u32, will: Option<Will>, now: Timestamp) {
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+        // Only where CONNECT had one [MQTT3-3.1.2-12].
+        if let Some(will) = will {
+            // A will is published at the latest when the session ends [MQTT-3.1.2-8].
+            let delay = will.delay.unwrap_or(0).min(expiry);
+            if delay == 0 {
+                self.publish_will(&will, client, principal, now);
+            } else {
+                let due = now + Duration::from_secs(delay.into());
+                session.will = Some((due, will));
+                self.timers.set(due, Timer::Will(id));
+            }
+        }
+        if expiry == 0 {
+            self.end_session(id, "connection ended", now);
+        } else {
+            self.expire_later(id, expiry, now);
+        }
+    }
+
+    /// Keeps a session for its expiry after its connection [MQTT-3.1.2-23], not while there is one [MQTT-4.1.0-1].
+    pub(crate) fn expire_later(&mut self, id: SessionId, expiry: u32, now: Timestamp) {
+        if expiry == NEVER {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let at = now + Duration::from_secs(expiry.into());
+        session.expires_at = Some(at);
+        if session.expiry_timer.is_none_or(|set| set > at) {
+            session.expiry_timer = Some(at);
+            self.timers.set(at, Timer::Expiry(id));
+        }
+    }
+
+    /// Forgets a session and all that it was owed.
+    pub(crate) fn end_session(&mut self, id: SessionId, reason: &str, now: Timestamp) {
+        let Some(session) = self.forget_session(id) else { return };
+        let origin = Origin { client: &session.client, principal: &session.principal, peer: "" };
+        self.access(AccessEvent::SessionEnd, origin, "", reason, &[], now);
+        if let Some((_, will)) = session.will {
+            self.publish_will(&will, Arc::clone(&session.client), Arc::clone(&session.principal), now);
+        }
+    }
+
+    pub(crate) fn forget_session(&mut self, id: SessionId) -> Option<Session> {
+        self.session(id)?;
+        let mut session = self.sessions.remove(id.index as usize);
+        self.by_client.remove(&session.client);
+        for filter in session.subscriptions.keys() {
+            self.remove_subscriber(id, filter);
+        }
+        self.give_back(session.take_shared());
+        Some(session)
+    }
+
+    /// The will has left connection and session before [MQTT-3.1.2-10].
+    fn publish_will(&mut self, will: &Will, client: Arc<str>, principal: Arc<str>, now: Timestamp) {
+        self.accept(&will_publish(will), client, principal, "", None, 0, now);
+    }
+}
+
+/// One and a half times the keep-alive [MQTT-3.1.2-22].
+pub(crate) fn keep_alive_grace(keep_alive: u16) -> Duration {
+    Duration::from_millis(u64::from(keep_alive) * 1_500)
+}
+
+pub(crate) fn will_publish(will: &Will) -> Publish {
+    Publish {
+        dup: false,
+        qos: will.qos,
+        retain: will.retain, // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+        topic: will.topic.clone(),
+        packet_id: None,
+        properties: will.properties.clone(), // [MQTT-3.1.3-10]
+        payload: will.payload.clone(),
+    }
+}
+
+/// A copy that does not pin the buffer that the CONNECT was read into.
+pub(crate) fn detached_will(will: &Will) -> Will {
+    let publish = will_publish(will).detached();
+    Will {
+        topic: publish.topic,
+        payload: publish.payload,
+        properties: publish.properties,
+        qos: will.qos,
+        retain: will.retain,
+        delay: will.delay,
+    }
+}

@@ -1,0 +1,308 @@
+//! Shared subscriptions [4.8.2]: each publish goes to one member of the group.
+//!
+//! It goes to the next member in turn that is connected and has room in its window. While there is none it waits with the
+//! group, and the first member that has room draws it: one that has stopped reading, or is away, holds nothing up. What a
+//! member leaves behind unsent goes back to the group, and when its session ends so does what it had not acknowledged.
+//!
+//! The journal says who was sent what ([`wardline_journal::Mark::Sent`]), so that the turn itself need not be remembered.
+//!
+//! Invariants
+//! - a publish that waits is in no member's lanes;
+//! - `waiting` is in the order of the journal;
+//! - while something waits, every connected member is either full or about to draw.
+
+use std::sync::Arc;
+
+use slab::Slab;
+use smallvec::SmallVec;
+use wardline_journal::{Log, Mark, Offset};
+use wardline_wire::{QoS, topic::Shared};
+
+use crate::{
+    backlog::{Backlog, Quota},
+    broker::Broker,
+    connection::{Connection, ConnectionId},
+    lane::{Outgoing, Share},
+    limits::Limits,
+    route::{Entry, Target},
+    session::{Session, SessionId, Subscription},
+    stored::Lane,
+};
+
+/// Names a group; never used again for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// All groups that have members.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    slab: Slab<Group>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Group {
+    generation: u32,
+    members: Vec<Member>,
+    /// Whose turn it is.
+    turn: usize,
+    /// QoS 1 and 2 publishes, as they were published, that no member had room for.
+    waiting: Backlog,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    session: SessionId,
+    subscription: Subscription,
+}
+
+impl Member {
+    /// A member's own copy. Only what is acknowledged can come back to the group.
+    fn outgoing(&self, group: GroupId, published: Outgoing) -> Outgoing {
+        let qos = self.subscription.options.qos.min(published.qos); // [MQTT-4.8.2-3]
+        let share = Share { group, qos: published.qos, retain: published.retain };
+        Outgoing {
+            qos,
+            retain: self.subscription.options.retain_as_published && published.retain,
+            subscription_ids: self.subscription.id.into_iter().collect(),
+            share: (qos != QoS::AtMostOnce).then_some(share),
+            ..published
+        }
+    }
+}
+
+impl Group {
+    /// The next member in turn that `suits`.
+    fn next(&mut self, suits: impl Fn(SessionId) -> bool) -> Option<Member> {
+        let count = self.members.len();
+        let at =
+            (0..count).map(|step| (self.turn + step) % count).find(|&at| suits(self.members[at].session))?;
+        self.turn = at + 1;
+        Some(self.members[at])
+    }
+
+    fn member(&self, session: SessionId) -> Option<Member> {
+        self.members.iter().find(|member| member.session == session).copied()
+    }
+
+    /// Whether a publish can wait here: somebody takes it at QoS 1 or 2.
+    fn keeps(&self, published: &Outgoing) -> bool {
+        published.qos != QoS::AtMostOnce
+            && self.members.iter().any(|member| member.subscription.options.qos != QoS::AtMostOnce)
+    }
+}
+
+impl Groups {
+    fn get(&self, id: GroupId) -> Option<&Group> {
+        self.slab.get(id.index as usize).filter(|group| group.generation == id.generation)
+    }
+
+    fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.slab.get_mut(id.index as usize).filter(|group| group.generation == id.generation)
+    }
+
+    fn insert(&mut self) -> GroupId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let group = Group { generation, members: Vec::new(), turn: 0, waiting: Backlog::default() };
+        GroupId { index: self.slab.insert(group) as u32, generation }
+    }
+
+    /// For each group the publishes that wait with it, and their bytes.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.slab.iter().map(|(_, group)| (group.waiting.len(), group.waiting.bytes()))
+    }
+
+    /// Takes the publish at `offset` out of the first of `groups` in which it waits, as the copy of its member `session`.
+    pub(crate) fn take(
+        &mut self,
+        groups: &[GroupId],
+        session: SessionId,
+        offset: Offset,
+    ) -> Option<Outgoing> {
+        groups.iter().find_map(|&id| {
+            let group = self.get_mut(id)?;
+            let member = group.member(session)?;
+            Some(member.outgoing(id, group.waiting.remove(offset)?))
+        })
+    }
+}
+
+impl Session {
+    /// Whether what a group has would leave for the client at once.
+    fn has_room(&self, connection: &Connection, lane: Lane, limits: &Limits) -> bool {
+        !connection.closing && self.owed() < connection.window(lane).min(limits.queued_messages_max)
+    }
+
+    /// Takes out what goes back to its groups when the session ends: what was not sent, and at QoS 1 what was not
+    /// acknowledged. A QoS 2 publish that was sent is completed by this session or by nobody [MQTT-4.8.2-4]
+    /// [MQTT-4.8.2-5].
+    pub(crate) fn take_shared(&mut self) -> Vec<Outgoing> {
+        let mut taken = self.lanes.take_shared();
+        let sent = self.sent;
+        for (at, flight) in std::mem::take(&mut self.in_flight).into_iter().enumerate() {
+            let untouched = at >= sent && !flight.repeated;
+            if flight.outgoing.qos == QoS::AtLeastOnce || untouched {
+                taken.push(flight.outgoing);
+            }
+        }
+        taken.retain(|outgoing| outgoing.share.is_some());
+        taken
+    }
+}
+
+impl<L: Log> Broker<L> {
+    pub(crate) fn join(&mut self, session: SessionId, shared: &Shared<'_>, subscription: Subscription) {
+        let target = Target::Group(shared.group.into());
+        let id = match self.tree.value_mut(shared.filter, &target) {
+            Some(Entry::Shared(id)) => *id,
+            _ => {
+                let id = self.groups.insert();
+                self.tree.insert(shared.filter, target, Entry::Shared(id));
+                id
+            }
+        };
+        let Some(group) = self.groups.get_mut(id) else { return };
+        match group.members.iter_mut().find(|member| member.session == session) {
+            Some(member) => member.subscription = subscription,
+            None => group.members.push(Member { session, subscription }),
+        }
+        if let Some(session) = self.sessions.get_mut(session.index as usize)
+            && !session.groups.contains(&id)
+        {
+            session.groups.push(id);
+        }
+    }
+
+    /// Ends a membership. What was sent is completed by the session [MQTT-3.10.4-3]; the rest is the group's again.
+    pub(crate) fn leave(&mut self, session_id: SessionId, shared: &Shared<'_>) {
+        let target = Target::Group(shared.group.into());
+        let Some(Entry::Shared(id)) = self.tree.value_mut(shared.filter, &target) else { return };
+        let id = *id;
+        let Some(group) = self.groups.get_mut(id) else { return };
+        group.members.retain(|member| member.session != session_id);
+        if group.members.is_empty() {
+            self.groups.slab.remove(id.index as usize);
+            self.tree.remove(shared.filter, &target);
+        }
+        let session = self.sessions.get_mut(session_id.index as usize);
+        let Some(session) = session.filter(|session| session.generation == session_id.generation) else {
+            return;
+        };
+        session.groups.retain(|group| *group != id);
+        let unsent = session.lanes.take_shared();
+        // Those of other groups come back with the next draw.
+        self.give_back(unsent);
+        if let Some(connection) = self.session(session_id).and_then(|session| session.connection) {
+            self.wake(connection);
+        }
+    }
+
+    /// Puts a publish before one member. Gives the connection that will carry it now, if it is to be acknowledged.
+    pub(crate) fn route_shared(&mut self, id: GroupId, published: &Outgoing) -> Option<ConnectionId> {
+        let quota = self.waiting_quota(id);
+        let Self { groups, sessions, connections, recovering, limits, .. } = self;
+        let group = groups.get_mut(id)?;
+        let keeps = group.keeps(published);
+        let connection = |member: SessionId| {
+            let session = sessions.get(member.index as usize)?;
+            Some((session, connections.get(session.connection?.slot())?))
+        };
+        let has_room = |member| {
+            connection(member)
+                .is_some_and(|(session, connection)| session.has_room(connection, published.lane, limits))
+        };
+        let chosen = if *recovering || !group.waiting.is_empty() { None } else { group.next(has_room) };
+        // What need not be acknowledged goes to somebody who is there, and is shed by the rules of its queue.
+        let chosen =
+            chosen.or_else(|| (!keeps).then(|| group.next(|member| connection(member).is_some())).flatten());
+        if let Some(member) = chosen {
+            return self.hand(id, member, published.clone(), keeps);
+        }
+        if !keeps {
+            return None;
+        }
+        let soon = group.members.iter().any(|member| connection(member.session).is_some());
+        match published.lane {
+            Lane::Alert => group.waiting.push(published.clone(), soon, limits),
+            Lane::Telemetry => {
+                self.counters.overflowed += group.waiting.offer(published.clone(), soon, &quota, limits);
+            }
+        }
+        None
+    }
+
+    /// What may wait with a group. While the journal is read there is room also for what members already had.
+    fn waiting_quota(&self, id: GroupId) -> Quota {
+        let quota = Quota::of(&self.limits);
+        if !self.recovering {
+            return quota;
+        }
+        let members = self.groups.get(id).map_or(0, |group| group.members.len());
+        let messages = quota.messages.saturating_add(members * usize::from(u16::MAX));
+        Quota { messages, bytes: usize::MAX, ..quota }
+    }
+
+    /// A connected client has room: gives it what waits in one of its groups. Says whether there was something.
+    pub(crate) fn draw(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let session_id = connection.session;
+        let Some(session) = self.session(session_id) else { return false };
+        let found = session.groups.iter().enumerate().find_map(|(at, &group_id)| {
+            let group = self.groups.get(group_id)?;
+            let next = group.waiting.peek()?;
+            session.has_room(connection, next.lane, &self.limits).then_some((at, group_id))
+        });
+        let Some((at, group_id)) = found else { return false };
+        let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return false };
+        // Another group first, next time.
+        session.groups.rotate_left(at + 1);
+        let Some(group) = self.groups.get_mut(group_id) else { return false };
+        let (Some(member), Some(published)) = (group.member(session_id), group.waiting.pop()) else {
+            return false;
+        };
+        self.hand(group_id, member, published, true);
+        true
+    }
+
+    fn hand(&mut self, id: GroupId, member: Member, published: Outgoing, kept: bool) -> Option<ConnectionId> {
+        let outgoing = member.outgoing(id, published);
+        let acknowledged = outgoing.qos != QoS::AtMostOnce;
+        if let (true, false, Some(publish)) = (kept, acknowledged, outgoing.offset())
+            && let Some(session) = self.session(member.session)
+        {
+            // Nobody will acknowledge it, and it is the group's no more.
+            let client = Arc::clone(&session.client);
+            self.log.mark(&Mark::Confirmed { client: &client, publish });
+        }
+        self.queue(member.session, outgoing).filter(|_| acknowledged)
+    }
+
+    /// Takes back what members leave, to be drawn by others. Of a group that is no more nobody wants it.
+    pub(crate) fn give_back(&mut self, left: Vec<Outgoing>) {
+        let mut returned: SmallVec<[(GroupId, Vec<Outgoing>); 2]> = SmallVec::new();
+        for outgoing in left {
+            let Some(Share { group, qos, retain }) = outgoing.share else { continue };
+            let published =
+                Outgoing { qos, retain, subscription_ids: SmallVec::new(), share: None, ..outgoing };
+            match returned.iter_mut().find(|(id, _)| *id == group) {
+                Some((_, publishes)) => publishes.push(published),
+                None => returned.push((group, vec![published])),
+            }
+        }
+        for (id, publishes) in returned {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            group.waiting.put_back(publishes);
+            let members: SmallVec<[SessionId; 8]> =
+                group.members.iter().map(|member| member.session).collect();
+            for member in members {
+                if let Some(connection) = self.session(member).and_then(|session| session.connection) {
+                    self.wake(connection);
+                }
+            }
+        }
+    }
+}
