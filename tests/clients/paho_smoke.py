@@ -1,6 +1,6 @@
 """One round trip with Eclipse Paho: connect, subscribe, publish at each QoS, receive, disconnect.
 
-usage: paho_smoke.py HOST PORT 3.1.1|5 tcp|websockets
+usage: paho_smoke.py HOST PORT 3.1.1|5 tcp|websockets [CA CERTIFICATE KEY]
 Ends with status 0 when every message came back, once each; else says what is missing.
 """
 
@@ -20,7 +20,7 @@ def new_client(version, transport):
     return mqtt.Client(client_id=name, protocol=protocol, transport=transport)
 
 
-def main(host, port, version, transport):
+def main(host, port, version, transport, ca=None, certificate=None, key=None):
     received, problems = [], []
     subscribed, complete = threading.Event(), threading.Event()
 
@@ -38,6 +38,8 @@ def main(host, port, version, transport):
             complete.set()
 
     client = new_client(version, transport)
+    if ca:
+        client.tls_set(ca_certs=ca, certfile=certificate, keyfile=key)
     client.on_connect = on_connect
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_message = on_message
@@ -55,4 +57,4 @@ def main(host, port, version, transport):
         sys.exit(f"expected {expected}, received {received} {problems}")
 
 
-main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
+main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
