@@ -35,6 +35,9 @@ pub struct WebSocketBytes<S> {
     socket: WebSocketStream<S>,
     /// What of the last message has not been read yet.
     rest: Bytes,
+    /// An answer to a ping waits to be written. Until it is, nothing more is read: who does not take answers would otherwise
+    /// have them pile up here.
+    answering: bool,
     /// Why nothing more is read.
     refusal: Option<&'static str>,
     /// Whether the closing handshake has been begun from here.
@@ -62,10 +65,14 @@ where
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max));
     let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
-    Ok(WebSocketBytes { socket, rest: Bytes::new(), refusal: None, closing: false })
+    Ok(WebSocketBytes::new(socket))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
+    fn new(socket: WebSocketStream<S>) -> Self {
+        Self { socket, rest: Bytes::new(), answering: false, refusal: None, closing: false }
+    }
+
     /// Begins the closing handshake, once.
     fn close(&mut self, code: CloseCode, reason: &'static str) {
         if !self.closing {
@@ -83,6 +90,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
                 let _ = ready!(Pin::new(&mut self.socket).poll_flush(cx));
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
             }
+            if self.answering {
+                ready!(Pin::new(&mut self.socket).poll_flush(cx)).map_err(io::Error::other)?;
+                self.answering = false;
+            }
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
                 None => return Poll::Ready(Ok(None)),
                 Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => {}
@@ -91,8 +102,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
                     // [MQTT-6.0.0-1]
                     self.refuse(CloseCode::Unsupported, "MQTT comes in binary frames, not in text");
                 }
-                // Answers to these are sent by the next turn of the loop.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Ping(_))) => self.answering = true,
+                // An answer to a closing frame is sent by the next turn of the loop.
+                Some(Ok(Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
                 Some(Err(tungstenite::Error::Capacity(_))) => {
                     self.refuse(CloseCode::Size, "a message larger than a packet may be");
                 }
@@ -153,5 +165,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
         // Closed by the client already is closed.
         let _ = ready!(Pin::new(&mut self.socket).poll_close(cx));
         Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Bytes that may be in the pipe one way.
+    const PIPE_BYTES: usize = 1_024;
+
+    #[tokio::test]
+    async fn pings_whose_answers_are_not_taken_are_not_read() {
+        let (mut client, server) = duplex(PIPE_BYTES);
+        let mut server =
+            WebSocketBytes::new(WebSocketStream::from_raw_socket(server, Role::Server, None).await);
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            server.read(&mut byte).await.map(|read| (read, byte[0]))
+        });
+        // An empty one, masked.
+        const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+        let mut taken = 0;
+        let next = |taken: usize| &PING[taken % PING.len()..];
+        while let Ok(written) = timeout(Duration::from_millis(200), client.write(next(taken))).await {
+            taken += written.unwrap();
+            assert!(taken < 100 * PIPE_BYTES, "pings are taken without end");
+        }
+        // Once the answers are taken, what follows the pings is heard.
+        let (mut answers, mut client) = tokio::io::split(client);
+        let answered =
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut tokio::io::sink()).await });
+        client.write_all(next(taken)).await.unwrap();
+        client.write_all(&[0x82, 0x81, 0, 0, 0, 0, 42]).await.unwrap();
+        assert_eq!(reading.await.unwrap().unwrap(), (1, 42));
+        answered.abort();
     }
 }
