@@ -14,7 +14,7 @@ use crate::{
     connection::{Connection, ConnectionId},
     gate::Gate,
     inbound::check_payload,
-    leaving::{detached_will, keep_alive_grace, will_publish},
+    leaving::{detached_will, keep_alive_grace, keep_alive_look, will_publish},
     limits::{ClientLimits, Limit},
     session::{NEVER, Session, SessionId},
     state,
@@ -249,7 +249,8 @@ impl<L: Log> Broker<L> {
         self.counters.connects += 1;
         self.counters.connections_peak = self.counters.connections_peak.max(self.connections.len());
         if keep_alive > 0 {
-            self.timers.set(now + keep_alive_grace(keep_alive), Timer::KeepAlive(id));
+            let deadline = now + keep_alive_grace(keep_alive);
+            self.timers.set(keep_alive_look(deadline, now), Timer::KeepAlive(id));
         }
         id
     }

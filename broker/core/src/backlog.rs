@@ -122,6 +122,11 @@ impl Backlog {
         }
     }
 
+    /// The publish at the front, if it is at hand.
+    pub(crate) fn here(&self) -> Option<&Outgoing> {
+        self.head.front()
+    }
+
     /// The publish at the front, perhaps without its content.
     pub(crate) fn peek(&self) -> Option<Outgoing> {
         self.head.front().cloned().or_else(|| self.ledger.front())

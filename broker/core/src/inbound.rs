@@ -320,9 +320,9 @@ impl<L: Log> Broker<L> {
         }
         let Some(flight) = session.settle(at) else { return };
         if ack_received.reason.is_error() {
-            self.declined(id, &flight.outgoing, now);
+            self.declined(id, packet_id, &flight.outgoing, now);
         } else {
-            self.confirmed(id, &flight.outgoing, now);
+            self.confirmed(id, packet_id, &flight.outgoing, now);
         }
         self.wake(id);
     }
@@ -348,7 +348,7 @@ impl<L: Log> Broker<L> {
                 return self.protocol_error(id, "PUBREC refuses what an earlier one took");
             }
             if let Some(flight) = session.settle(at) {
-                self.declined(id, &flight.outgoing, now);
+                self.declined(id, packet_id, &flight.outgoing, now);
                 self.completed(id, &flight);
             }
             return self.wake(id);
@@ -357,7 +357,7 @@ impl<L: Log> Broker<L> {
         let first = !std::mem::replace(&mut session.in_flight[at].received, true);
         let outgoing = session.in_flight[at].outgoing.clone();
         if first {
-            self.confirmed(id, &outgoing, now);
+            self.confirmed(id, packet_id, &outgoing, now);
         }
         // Were it sent before the confirmation is durable, a crash would repeat to the client what it has let go of; that holds
         // on another connection too.
@@ -398,8 +398,14 @@ impl<L: Log> Broker<L> {
 
     /// The client will not have a publish, or cannot be sent it: it counts as acknowledged and is sent neither to it again [MQTT-4.4.0-2] nor to
     /// another member of a group [MQTT-4.8.2-6].
-    pub(crate) fn declined(&mut self, id: ConnectionId, outgoing: &Outgoing, now: Timestamp) {
-        self.settled(id, outgoing);
+    pub(crate) fn declined(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        outgoing: &Outgoing,
+        now: Timestamp,
+    ) {
+        self.settled(id, packet_id, outgoing);
         self.alert_abandoned(id, outgoing, now);
     }
 

@@ -154,6 +154,22 @@ impl Lanes {
         }
     }
 
+    /// Takes the next alert if it is at hand and of QoS 1 or 2.
+    pub(crate) fn pop_alert(&mut self) -> Option<Outgoing> {
+        match self.alerts.front() {
+            Front::Here(QoS::AtLeastOnce | QoS::ExactlyOnce) => self.alerts.pop(),
+            Front::Here(QoS::AtMostOnce) | Front::Journal | Front::Nothing => None,
+        }
+    }
+
+    /// Takes the next telemetry if it is at hand, the session's own, of QoS 1 or 2, and nothing is to go before it.
+    pub(crate) fn pop_own(&mut self) -> Option<Outgoing> {
+        let taken = self.telemetry.taken();
+        let passes = !self.alerts.is_empty() || self.qos0.front().is_some_and(|(before, _)| *before <= taken);
+        let own = |next: &Outgoing| next.qos != QoS::AtMostOnce && next.share.is_none();
+        if passes || !self.telemetry.here().is_some_and(own) { None } else { self.telemetry.pop() }
+    }
+
     fn pop_qos0(&mut self) -> Option<Outgoing> {
         let (_, outgoing) = self.qos0.pop_front()?;
         self.qos0_bytes -= outgoing.bytes as usize;
@@ -209,6 +225,17 @@ impl Lanes {
 
     pub(crate) fn len(&self) -> usize {
         self.alerts.len() + self.telemetry.len() + self.qos0.len()
+    }
+
+    /// How many of them are alerts.
+    pub(crate) fn alerts_len(&self) -> usize {
+        self.alerts.len()
+    }
+
+    /// Whether one more finds room within the quota of bytes; the first always does.
+    pub(crate) fn takes(&self, outgoing: &Outgoing, limits: &Limits) -> bool {
+        let bytes = self.telemetry.bytes().saturating_add(outgoing.bytes as usize);
+        outgoing.lane == Lane::Alert || self.telemetry.is_empty() || bytes <= limits.queued_bytes_max
     }
 
     /// As [`Outgoing::bytes`], of all that waits.

@@ -91,7 +91,7 @@ impl<L: Log> Broker<L> {
         let Some(connection) = self.connection(id) else { return };
         let deadline = connection.last_received + keep_alive_grace(connection.keep_alive);
         if deadline > now {
-            self.timers.set(deadline, Timer::KeepAlive(id));
+            self.timers.set(keep_alive_look(deadline, now), Timer::KeepAlive(id));
         } else {
             self.disconnect_with(id, ReasonCode::KeepAliveTimeout, "keep alive timeout");
             self.detach(id, "keep alive timeout", now);
@@ -104,11 +104,19 @@ impl<L: Log> Broker<L> {
         else {
             return;
         };
-        if session.will.as_ref().is_some_and(|(due, _)| *due <= now)
-            && let Some((_, will)) = session.will.take()
-        {
-            let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-            self.publish_will(&will, client, principal, now);
+        session.will_timer = None;
+        match session.will.as_ref().map(|(due, _)| *due) {
+            Some(due) if due <= now => {
+                let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+                if let Some((_, will)) = session.will.take() {
+                    self.publish_will(&will, client, principal, Some(id), now);
+                }
+            }
+            Some(due) => {
+                session.will_timer = Some(due);
+                self.timers.set(due, Timer::Will(id));
+            }
+            None => {}
         }
     }
 
@@ -140,11 +148,14 @@ impl<L: Log> Broker<L> {
             // A will is published at the latest when the session ends [MQTT-3.1.2-8].
             let delay = will.delay.unwrap_or(0).min(expiry);
             if delay == 0 {
-                self.publish_will(&will, client, principal, now);
+                self.publish_will(&will, client, principal, Some(id), now);
             } else {
                 let due = now + Duration::from_secs(delay.into());
                 session.will = Some((due, will));
-                self.timers.set(due, Timer::Will(id));
+                if session.will_timer.is_none_or(|set| set > due) {
+                    session.will_timer = Some(due);
+                    self.timers.set(due, Timer::Will(id));
+                }
             }
         }
         if expiry == 0 {
@@ -174,7 +185,7 @@ impl<L: Log> Broker<L> {
         let origin = Origin { client: &session.client, principal: &session.principal, peer: "" };
         self.access(AccessEvent::SessionEnd, origin, "", reason, &[], now);
         if let Some((_, will)) = session.will {
-            self.publish_will(&will, Arc::clone(&session.client), Arc::clone(&session.principal), now);
+            self.publish_will(&will, Arc::clone(&session.client), Arc::clone(&session.principal), None, now);
         }
     }
 
@@ -189,10 +200,27 @@ impl<L: Log> Broker<L> {
         Some(session)
     }
 
-    /// The will has left connection and session before [MQTT-3.1.2-10].
-    fn publish_will(&mut self, will: &Will, client: Arc<str>, principal: Arc<str>, now: Timestamp) {
-        self.accept(&will_publish(will), client, principal, "", None, 0, now);
+    /// The will has left connection and session before [MQTT-3.1.2-10]. It is its client's publish also to the client's own
+    /// subscriptions, while there is a session [MQTT-3.8.3-3].
+    fn publish_will(
+        &mut self,
+        will: &Will,
+        client: Arc<str>,
+        principal: Arc<str>,
+        session: Option<SessionId>,
+        now: Timestamp,
+    ) {
+        self.accept(&will_publish(will), client, principal, "", session, 0, now);
     }
+}
+
+/// How far ahead a client's silence is looked at. The timer outlives the connection: of a client that promises a long keep-alive
+/// and comes and goes all the time, so many timers stay as it comes within this time, not within a day.
+const KEEP_ALIVE_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// When to look whether a client has been silent until `deadline`.
+pub(crate) fn keep_alive_look(deadline: Timestamp, now: Timestamp) -> Timestamp {
+    deadline.min(now + KEEP_ALIVE_LOOK_MAX)
 }
 
 /// One and a half times the keep-alive [MQTT-3.1.2-22].

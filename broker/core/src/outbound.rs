@@ -15,6 +15,9 @@ use crate::{
     stored::Lane,
 };
 
+/// Publishes that are put in flight in one go while those before them wait for the disk: so many of QoS 2 share one wait for it.
+const AHEAD_MAX: usize = 64;
+
 /// What is to be done with a connection after [`Broker::transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transmit {
@@ -55,33 +58,50 @@ impl<L: Log> Broker<L> {
         if subacks_held > 0 {
             return Transmit::Idle;
         }
+        let durable = self.durable;
+        let (mut ahead_left, mut held, mut alerts_wait) = (AHEAD_MAX, false, true);
         loop {
             if out.len() >= budget {
                 return Transmit::More;
             }
+            if alerts_wait {
+                alerts_wait = self.draw(id, Lane::Alert);
+            }
             let Some(session) = self.session_of(id) else { return Transmit::Close };
-            if session.sent < session.in_flight.len() {
-                let next = &session.in_flight[session.sent];
-                let after = next.after;
+            let flying = session.in_flight.len();
+            if let Some(next) = session.in_flight.get(session.sent) {
                 // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
-                if session.sent >= window || !next.is_ready() {
-                    return Transmit::Idle;
+                let at_hand = session.sent < window && next.is_ready();
+                let ready = at_hand && next.after <= durable;
+                let waits_for_disk = at_hand && !ready;
+                let mut ahead = None;
+                if ahead_left > 0 && flying < window && !(ready && next.outgoing.lane == Lane::Alert) {
+                    ahead = session.lanes.pop_alert();
                 }
-                if after > self.durable {
+                if ahead_left > 0 && flying < telemetry_window && waits_for_disk && ahead.is_none() {
+                    ahead = session.lanes.pop_own();
+                }
+                if waits_for_disk && !std::mem::replace(&mut held, true) {
                     self.hold(id, HeldPacket::Wake);
-                    return Transmit::Idle;
                 }
-                self.send_in_flight(id, out, now);
+                match ahead {
+                    Some(outgoing) => {
+                        ahead_left -= 1;
+                        self.send(id, outgoing, out, now);
+                    }
+                    None if ready => self.send_in_flight(id, out, now),
+                    None => return Transmit::Idle,
+                }
                 continue;
             }
-            let flying = session.in_flight.len();
             let has_room = |lane| match lane {
                 Lane::Alert => flying < window,
                 Lane::Telemetry => flying < telemetry_window,
             };
             if let Some(outgoing) = session.lanes.pop(has_room) {
                 self.send(id, outgoing, out, now);
-            } else if !self.draw(id) {
+            } else if !self.draw(id, Lane::Alert) && !self.draw(id, Lane::Telemetry) {
+                // Alerts once more: what was dropped here has made room.
                 return Transmit::Idle;
             }
         }
@@ -102,19 +122,16 @@ impl<L: Log> Broker<L> {
         let (client, recorded) = (Arc::clone(&session.client), session.is_recorded(&outgoing));
         let mut after = 0;
         if let (true, Some(publish)) = (recorded, outgoing.offset()) {
-            self.log.mark(&Mark::Sent { client: &client, publish, packet_id: packet_id.0.get() });
+            match outgoing.share {
+                Some(share) => self.mark_drawn(&client, share.group, &outgoing, packet_id.0.get()),
+                None => self.log.mark(&Mark::Sent { client: &client, publish, packet_id: packet_id.0.get() }),
+            }
             if outgoing.qos == QoS::ExactlyOnce {
                 after = self.log.entries();
             }
         }
         if let Some(session) = self.session_of(id) {
-            session.in_flight.push_back(InFlight {
-                packet_id,
-                outgoing,
-                received: false,
-                after,
-                repeated: false,
-            });
+            session.begin(InFlight { packet_id, outgoing, received: false, after, repeated: false });
         }
     }
 
@@ -150,7 +167,7 @@ impl<L: Log> Broker<L> {
     /// Gives up a publish that this client can never be sent: to the session it counts as settled.
     fn abandon(&mut self, id: ConnectionId, at: usize, now: Timestamp) {
         let Some(flight) = self.session_of(id).and_then(|session| session.settle(at)) else { return };
-        self.declined(id, &flight.outgoing, now);
+        self.declined(id, flight.packet_id, &flight.outgoing, now);
         if flight.outgoing.qos == QoS::ExactlyOnce {
             self.completed(id, &flight);
         }

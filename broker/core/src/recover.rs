@@ -56,18 +56,22 @@ impl<L: Log> Broker<L> {
         let (Mark::Confirmed { client, .. }
         | Mark::Released { client, .. }
         | Mark::Sent { client, .. }
+        | Mark::Drawn { client, .. }
+        | Mark::Received { client, .. }
         | Mark::Completed { client, .. }) = *mark;
         let Some(id) = self.session_by_client(client) else { return };
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
         match *mark {
             Mark::Confirmed { publish, .. } => {
-                let sent = |flight: &InFlight| flight.outgoing.offset() == Some(publish) && !flight.received;
-                match session.in_flight.iter().position(sent) {
+                let of = |flight: &InFlight| flight.outgoing.offset() == Some(publish) && !flight.received;
+                let own = |flight: &InFlight| of(flight) && flight.outgoing.share.is_none();
+                let flights = &session.in_flight;
+                // Older versions wrote the same marks for what a session was sent as a member of a group.
+                match flights.iter().position(own).or_else(|| flights.iter().position(of)) {
                     Some(at) if session.in_flight[at].outgoing.qos == QoS::ExactlyOnce => {
                         session.in_flight[at].received = true;
                     }
                     Some(at) => drop(session.settle(at)),
-                    // A group's publish that went at QoS 0 was confirmed as it was handed over.
                     None if self.groups.take(&session.groups, id, publish).is_some() => {}
                     None => drop(session.lanes.remove(publish)),
                 }
@@ -81,6 +85,21 @@ impl<L: Log> Broker<L> {
                 let outgoing = own.or_else(|| self.groups.take(&session.groups, id, publish));
                 if let (Some(packet_id), Some(outgoing)) = (packet_id, outgoing) {
                     session.resume(packet_id, outgoing);
+                }
+            }
+            Mark::Drawn { subscription, publish, packet_id, qos, .. } => {
+                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let qos = state::qos(qos).unwrap_or(QoS::AtMostOnce);
+                let outgoing = self.recover_drawn(id, subscription, publish, qos);
+                let session = self.sessions.get_mut(id.index as usize);
+                if let (Some(session), Some(packet_id), Some(outgoing)) = (session, packet_id, outgoing) {
+                    session.resume(packet_id, outgoing);
+                }
+            }
+            Mark::Received { packet_id, .. } => {
+                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                if let Some(at) = packet_id.and_then(|packet_id| session.position(packet_id)) {
+                    session.in_flight[at].received = true;
                 }
             }
             Mark::Completed { packet_id, .. } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 use wardline_journal::{Delivery, DeliveryStep, Log, Mark, Offset, Origin, Record};
-use wardline_wire::{QoS, topic::Shared};
+use wardline_wire::{PacketId, QoS, topic::Shared};
 
 use crate::{
     broker::{Broker, Event, Outstanding},
@@ -194,17 +194,27 @@ impl<L: Log> Broker<L> {
     }
 
     /// A publish is not owed to this subscriber any more.
-    pub(crate) fn settled(&mut self, id: ConnectionId, outgoing: &Outgoing) {
+    pub(crate) fn settled(&mut self, id: ConnectionId, packet_id: PacketId, outgoing: &Outgoing) {
         let session = self.session_of(id).filter(|session| session.is_recorded(outgoing));
         let client = session.map(|session| Arc::clone(&session.client));
-        if let (Some(client), Some(publish)) = (client, outgoing.offset()) {
-            self.log.mark(&Mark::Confirmed { client: &client, publish });
-        }
+        let (Some(client), Some(publish)) = (client, outgoing.offset()) else { return };
+        let (client, packet_id) = (&*client, packet_id.0.get());
+        self.log.mark(&match (outgoing.share, outgoing.qos) {
+            (None, _) => Mark::Confirmed { client, publish },
+            (Some(_), QoS::ExactlyOnce) => Mark::Received { client, packet_id },
+            (Some(_), _) => Mark::Completed { client, packet_id },
+        });
     }
 
     /// A subscriber has acknowledged a publish.
-    pub(crate) fn confirmed(&mut self, id: ConnectionId, outgoing: &Outgoing, now: Timestamp) {
-        self.settled(id, outgoing);
+    pub(crate) fn confirmed(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        outgoing: &Outgoing,
+        now: Timestamp,
+    ) {
+        self.settled(id, packet_id, outgoing);
         let Some((stored, offset)) = outgoing.stored().zip(outgoing.offset()) else { return };
         let Some(alert) = stored.alert().map(Arc::<str>::from) else { return };
         let session = self.connection(id).map(|connection| connection.session);

@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) expiry_timer: Option<Timestamp>,
     /// A will that waits for its delay.
     pub(crate) will: Option<(Timestamp, Will)>,
+    /// When it is looked at next: as with the expiry, one timer a session.
+    pub(crate) will_timer: Option<Timestamp>,
     pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
     /// Of the shared ones among them.
     pub(crate) groups: Vec<GroupId>,
@@ -115,6 +117,7 @@ impl Session {
             expires_at: None,
             expiry_timer: None,
             will: None,
+            will_timer: None,
             subscriptions: BTreeMap::new(),
             groups: Vec::new(),
             lanes: Lanes::default(),
@@ -138,6 +141,19 @@ impl Session {
                 return NonZeroU16::new(self.last_id).map(PacketId);
             }
         }
+    }
+
+    /// Puts a publish in flight. An alert passes telemetry that could not be sent yet: it may wait for the disk, or to be fetched.
+    pub(crate) fn begin(&mut self, flight: InFlight) {
+        let at = match flight.outgoing.lane {
+            Lane::Telemetry => self.in_flight.len(),
+            Lane::Alert => {
+                let mut unsent = self.in_flight.iter().skip(self.sent);
+                self.sent
+                    + unsent.rposition(|flight| flight.outgoing.lane == Lane::Alert).map_or(0, |at| at + 1)
+            }
+        };
+        self.in_flight.insert(at, flight);
     }
 
     /// Takes over what the journal says was sent under an identifier.

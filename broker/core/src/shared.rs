@@ -4,11 +4,12 @@
 //! group, and the first member that has room draws it: one that has stopped reading, or is away, holds nothing up. What a
 //! member leaves behind unsent goes back to the group, and when its session ends so does what it had not acknowledged.
 //!
-//! The journal says who was sent what ([`wardline_journal::Mark::Sent`]), so that the turn itself need not be remembered.
+//! The journal says who was sent what ([`wardline_journal::Mark::Drawn`]), so that the turn itself need not be remembered.
 //!
 //! Invariants
 //! - a publish that waits is in no member's lanes;
-//! - `waiting` is in the order of the journal;
+//! - what waits in a lane is in the order of the journal, and no telemetry is handed over while an alert waits that the same
+//!   member could take;
 //! - while something waits, every connected member is either full or about to draw.
 
 use std::sync::Arc;
@@ -46,11 +47,14 @@ pub(crate) struct Groups {
 #[derive(Debug)]
 struct Group {
     generation: u32,
+    /// As its members subscribed, for the journal.
+    subscription: Box<str>,
     members: Vec<Member>,
     /// Whose turn it is.
     turn: usize,
-    /// QoS 1 and 2 publishes, as they were published, that no member had room for.
-    waiting: Backlog,
+    /// QoS 1 and 2 publishes, as they were published, that no member had room for: alerts before telemetry, as with a session.
+    alerts: Backlog,
+    telemetry: Backlog,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,28 @@ impl Group {
         Some(self.members[at])
     }
 
+    fn waiting(&self, lane: Lane) -> &Backlog {
+        match lane {
+            Lane::Alert => &self.alerts,
+            Lane::Telemetry => &self.telemetry,
+        }
+    }
+
+    fn waiting_mut(&mut self, lane: Lane) -> &mut Backlog {
+        match lane {
+            Lane::Alert => &mut self.alerts,
+            Lane::Telemetry => &mut self.telemetry,
+        }
+    }
+
+    /// Takes out what waits and was published at `offset`, nearly always at the front.
+    fn remove(&mut self, offset: Offset) -> Option<Outgoing> {
+        if self.telemetry.begins_with(offset) {
+            return self.telemetry.pop();
+        }
+        self.alerts.remove(offset).or_else(|| self.telemetry.remove(offset))
+    }
+
     fn member(&self, session: SessionId) -> Option<Member> {
         self.members.iter().find(|member| member.session == session).copied()
     }
@@ -104,16 +130,20 @@ impl Groups {
         self.slab.get_mut(id.index as usize).filter(|group| group.generation == id.generation)
     }
 
-    fn insert(&mut self) -> GroupId {
+    fn insert(&mut self, shared: &Shared<'_>) -> GroupId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let group = Group { generation, members: Vec::new(), turn: 0, waiting: Backlog::default() };
+        let (alerts, telemetry) = (Backlog::default(), Backlog::default());
+        let subscription = format!("$share/{}/{}", shared.group, shared.filter).into();
+        let group = Group { generation, subscription, members: Vec::new(), turn: 0, alerts, telemetry };
         GroupId { index: self.slab.insert(group) as u32, generation }
     }
 
     /// For each group the publishes that wait with it, and their bytes.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.slab.iter().map(|(_, group)| (group.waiting.len(), group.waiting.bytes()))
+        self.slab.iter().map(|(_, Group { alerts, telemetry, .. })| {
+            (alerts.len() + telemetry.len(), alerts.bytes() + telemetry.bytes())
+        })
     }
 
     /// Takes the publish at `offset` out of the first of `groups` in which it waits, as the copy of its member `session`.
@@ -126,15 +156,30 @@ impl Groups {
         groups.iter().find_map(|&id| {
             let group = self.get_mut(id)?;
             let member = group.member(session)?;
-            Some(member.outgoing(id, group.waiting.remove(offset)?))
+            Some(member.outgoing(id, group.remove(offset)?))
         })
     }
 }
 
 impl Session {
-    /// Whether what a group has would leave for the client at once.
-    fn has_room(&self, connection: &Connection, lane: Lane, limits: &Limits) -> bool {
-        !connection.closing && self.owed() < connection.window(lane).min(limits.queued_messages_max)
+    /// Whether what a group has would leave for the client at once, and find room until it does.
+    fn has_room(&self, connection: &Connection, published: &Outgoing, limits: &Limits) -> bool {
+        let window = match published.lane {
+            Lane::Alert => connection.window(Lane::Alert),
+            Lane::Telemetry => connection.window(Lane::Telemetry).min(limits.queued_messages_max),
+        };
+        !connection.closing && self.owed() < window && self.lanes.takes(published, limits)
+    }
+
+    /// The same for a client that is taking what it is sent: an alert passes the telemetry that still waits for it.
+    fn may_draw(&self, connection: &Connection, published: &Outgoing, limits: &Limits) -> bool {
+        match published.lane {
+            Lane::Alert => {
+                !connection.closing
+                    && self.lanes.alerts_len() + self.in_flight.len() < connection.window(Lane::Alert)
+            }
+            Lane::Telemetry => self.has_room(connection, published, limits),
+        }
     }
 
     /// Takes out what goes back to its groups when the session ends: what was not sent, and at QoS 1 what was not
@@ -160,7 +205,7 @@ impl<L: Log> Broker<L> {
         let id = match self.tree.value_mut(shared.filter, &target) {
             Some(Entry::Shared(id)) => *id,
             _ => {
-                let id = self.groups.insert();
+                let id = self.groups.insert(shared);
                 self.tree.insert(shared.filter, target, Entry::Shared(id));
                 id
             }
@@ -213,9 +258,10 @@ impl<L: Log> Broker<L> {
         };
         let has_room = |member| {
             connection(member)
-                .is_some_and(|(session, connection)| session.has_room(connection, published.lane, limits))
+                .is_some_and(|(session, connection)| session.has_room(connection, published, limits))
         };
-        let chosen = if *recovering || !group.waiting.is_empty() { None } else { group.next(has_room) };
+        let waits = !group.alerts.is_empty() || !group.waiting(published.lane).is_empty();
+        let chosen = if *recovering || waits { None } else { group.next(has_room) };
         // What need not be acknowledged goes to somebody who is there, and is shed by the rules of its queue.
         let chosen =
             chosen.or_else(|| (!keeps).then(|| group.next(|member| connection(member).is_some())).flatten());
@@ -225,11 +271,20 @@ impl<L: Log> Broker<L> {
         if !keeps {
             return None;
         }
-        let soon = group.members.iter().any(|member| connection(member.session).is_some());
+        let present: SmallVec<[ConnectionId; 8]> = group
+            .members
+            .iter()
+            .filter_map(|member| connection(member.session).and_then(|(session, _)| session.connection))
+            .collect();
+        let soon = !present.is_empty();
         match published.lane {
-            Lane::Alert => group.waiting.push(published.clone(), soon, limits),
+            Lane::Alert => {
+                group.alerts.push(published.clone(), soon, limits);
+                // Who has only telemetry to wait for may draw it.
+                present.into_iter().for_each(|connection| self.wake(connection));
+            }
             Lane::Telemetry => {
-                self.counters.overflowed += group.waiting.offer(published.clone(), soon, &quota, limits);
+                self.counters.overflowed += group.telemetry.offer(published.clone(), soon, &quota, limits);
             }
         }
         None
@@ -246,22 +301,23 @@ impl<L: Log> Broker<L> {
         Quota { messages, bytes: usize::MAX, ..quota }
     }
 
-    /// A connected client has room: gives it what waits in one of its groups. Says whether there was something.
-    pub(crate) fn draw(&mut self, id: ConnectionId) -> bool {
+    /// A connected client has room: gives it what waits in this lane of one of its groups. Says whether there was something.
+    pub(crate) fn draw(&mut self, id: ConnectionId, lane: Lane) -> bool {
         let Some(connection) = self.connection(id) else { return false };
         let session_id = connection.session;
         let Some(session) = self.session(session_id) else { return false };
         let found = session.groups.iter().enumerate().find_map(|(at, &group_id)| {
             let group = self.groups.get(group_id)?;
-            let next = group.waiting.peek()?;
-            session.has_room(connection, next.lane, &self.limits).then_some((at, group_id))
+            let next = group.waiting(lane).peek()?;
+            session.may_draw(connection, &next, &self.limits).then_some((at, group_id))
         });
         let Some((at, group_id)) = found else { return false };
         let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return false };
         // Another group first, next time.
         session.groups.rotate_left(at + 1);
         let Some(group) = self.groups.get_mut(group_id) else { return false };
-        let (Some(member), Some(published)) = (group.member(session_id), group.waiting.pop()) else {
+        let (Some(member), Some(published)) = (group.member(session_id), group.waiting_mut(lane).pop())
+        else {
             return false;
         };
         self.hand(group_id, member, published, true);
@@ -271,31 +327,63 @@ impl<L: Log> Broker<L> {
     fn hand(&mut self, id: GroupId, member: Member, published: Outgoing, kept: bool) -> Option<ConnectionId> {
         let outgoing = member.outgoing(id, published);
         let acknowledged = outgoing.qos != QoS::AtMostOnce;
-        if let (true, false, Some(publish)) = (kept, acknowledged, outgoing.offset())
+        if kept
+            && !acknowledged
             && let Some(session) = self.session(member.session)
         {
             // Nobody will acknowledge it, and it is the group's no more.
             let client = Arc::clone(&session.client);
-            self.log.mark(&Mark::Confirmed { client: &client, publish });
+            self.mark_drawn(&client, id, &outgoing, 0);
         }
         self.queue(member.session, outgoing).filter(|_| acknowledged)
     }
 
+    /// Records that the group's publish goes to this member.
+    pub(crate) fn mark_drawn(&mut self, client: &str, id: GroupId, outgoing: &Outgoing, packet_id: u16) {
+        let Self { groups, log, .. } = self;
+        if let (Some(group), Some(publish)) = (groups.get(id), outgoing.offset()) {
+            let (subscription, qos) = (&*group.subscription, outgoing.qos as u8);
+            log.mark(&Mark::Drawn { client, subscription, publish, packet_id, qos });
+        }
+    }
+
+    /// The same, read from the journal: what the member was handed.
+    pub(crate) fn recover_drawn(
+        &mut self,
+        session: SessionId,
+        subscription: &str,
+        publish: Offset,
+        qos: QoS,
+    ) -> Option<Outgoing> {
+        let shared = Shared::parse(subscription)?.ok()?;
+        let Entry::Shared(id) = self.tree.value_mut(shared.filter, &Target::Group(shared.group.into()))?
+        else {
+            return None;
+        };
+        let id = *id;
+        let group = self.groups.get_mut(id)?;
+        let mut member = group.member(session)?;
+        // At the quality of that time, whatever the member has subscribed since.
+        member.subscription.options.qos = qos;
+        Some(member.outgoing(id, group.remove(publish)?))
+    }
+
     /// Takes back what members leave, to be drawn by others. Of a group that is no more nobody wants it.
     pub(crate) fn give_back(&mut self, left: Vec<Outgoing>) {
-        let mut returned: SmallVec<[(GroupId, Vec<Outgoing>); 2]> = SmallVec::new();
+        let mut returned: SmallVec<[(GroupId, Lane, Vec<Outgoing>); 2]> = SmallVec::new();
         for outgoing in left {
             let Some(Share { group, qos, retain }) = outgoing.share else { continue };
             let published =
                 Outgoing { qos, retain, subscription_ids: SmallVec::new(), share: None, ..outgoing };
-            match returned.iter_mut().find(|(id, _)| *id == group) {
-                Some((_, publishes)) => publishes.push(published),
-                None => returned.push((group, vec![published])),
+            let lane = published.lane;
+            match returned.iter_mut().find(|(id, of, _)| (*id, *of) == (group, lane)) {
+                Some((.., publishes)) => publishes.push(published),
+                None => returned.push((group, lane, vec![published])),
             }
         }
-        for (id, publishes) in returned {
+        for (id, lane, publishes) in returned {
             let Some(group) = self.groups.get_mut(id) else { continue };
-            group.waiting.put_back(publishes);
+            group.waiting_mut(lane).put_back(publishes);
             let members: SmallVec<[SessionId; 8]> =
                 group.members.iter().map(|member| member.session).collect();
             for member in members {

@@ -389,6 +389,62 @@ fn a_repeat_is_fetched_and_carries_dup() {
 }
 
 #[test]
+fn an_alert_passes_repeats_that_are_being_fetched() {
+    let mut ward = ward();
+    let (pager, device) = pager_and_device(&mut ward, "#");
+    send(&mut ward, device, "t", 1, 1..=3);
+    ward.publishes(pager);
+    let mut ward = ward.restart();
+    let (pager, connack) = (ward.connect_unheard(resume("pager")), &mut BytesMut::new());
+    ward.broker.transmit(pager, connack, 4_096, ward.now);
+    for alert in ["n1-1", "n1-2"] {
+        raise(&mut ward, alert);
+    }
+    let mut out = BytesMut::new();
+    assert_eq!(ward.broker.transmit(pager, &mut out, 4_096, ward.now), Transmit::Idle);
+    let mut decoder = Decoder::client_side(Version::V5, u32::MAX);
+    for expected in ["n1-1", "n1-2"] {
+        let Some(Packet::Publish(alert)) = decoder.decode(&mut out).unwrap() else { panic!("no {expected}") };
+        assert_eq!(alert.properties.correlation_data.as_deref(), Some(expected.as_bytes()));
+    }
+    assert!(out.is_empty());
+    let repeats = ward.publishes(pager);
+    assert!(repeats.iter().all(|repeat| repeat.dup));
+    assert_eq!(payloads(&repeats), numbers(1..=3));
+}
+
+#[test]
+fn publishes_of_qos_2_wait_for_the_disk_together_and_no_alert_waits_with_them() {
+    let mut ward = Ward::new();
+    let (pager, _) = ward.connect(resume("pager"));
+    ward.ask(pager, subscribe("#", 2));
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, "t", 2, 1..=50);
+    ward.sync = false;
+    assert_eq!(ward.publishes(pager), []);
+    raise(&mut ward, "n1-1");
+    assert_eq!(payloads(&ward.publishes(pager)), ["alert"]);
+    ward.sync();
+    assert_eq!(payloads(&ward.publishes(pager)), numbers(1..=50));
+}
+
+#[test]
+fn qos_0_keeps_its_place_behind_qos_2_that_waits_for_the_disk() {
+    let mut ward = Ward::new();
+    let (pager, _) = ward.connect(resume("pager"));
+    ward.ask(pager, subscribe("#", 2));
+    let (device, _) = ward.connect(connect("device"));
+    ward.sync();
+    ward.sync = false;
+    send(&mut ward, device, "t", 2, 1..=2);
+    send(&mut ward, device, "t", 0, 3..=3);
+    send(&mut ward, device, "t", 1, 4..=4);
+    assert_eq!(ward.payloads(pager), [""; 0]);
+    ward.sync = true;
+    assert_eq!(ward.payloads(pager), numbers(1..=4));
+}
+
+#[test]
 fn what_the_journal_does_not_give_back_ends_the_connection_and_stays_owed() {
     let mut ward = ward();
     let (pager, device) = pager_and_device(&mut ward, "t");

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use support::*;
 use wardline_core::{Denial, Gate, Limits};
 use wardline_journal::{Entry, Outcome, Record};
-use wardline_wire::{Disconnect, Packet, Publish, PublishProperties, QoS, ReasonCode, Will};
+use wardline_wire::{
+    Disconnect, Packet, Publish, PublishProperties, QoS, ReasonCode, SubscribeOptions, Will,
+};
 
 fn with_will(mut connect: Connect) -> Connect {
     connect.will = Some(Will {
@@ -54,6 +56,62 @@ fn only_a_normal_disconnect_takes_the_will_back() {
         ward.send(device, leave(reason, None));
         assert_eq!(ward.payloads(pager).len(), usize::from(published), "{reason:?}");
     }
+}
+
+#[test]
+fn a_will_is_local_to_its_client_before_and_after_a_restart() {
+    let mut ward = Ward::new();
+    let mut connect = with_will(resume("device"));
+    connect.will.as_mut().unwrap().qos = QoS::AtLeastOnce;
+    let (device, _) = ward.connect(connect);
+    for (filter, no_local) in [("wills/+", false), ("wills/device", true)] {
+        let options = SubscribeOptions { qos: QoS::AtLeastOnce, no_local, ..SubscribeOptions::default() };
+        ward.ask(device, subscribe_with(filter, options, Some(1 + u32::from(no_local))));
+    }
+    ward.lose(device);
+    for mut ward in [ward.restart(), ward] {
+        let (device, _) = ward.connect(resume("device"));
+        let wills = ward.publishes(device);
+        // [MQTT-3.8.3-3]: not by the subscription that asked for nothing of its own.
+        assert_eq!(wills.iter().map(|will| &will.properties.subscription_ids[..]).collect::<Vec<_>>(), [[1]]);
+    }
+}
+
+#[test]
+fn a_client_that_comes_and_goes_leaves_one_timer_for_its_will_behind() {
+    let mut ward = Ward::new();
+    let (pager, _) = ward.connect(connect("pager"));
+    ward.ask(pager, subscribe("wills/#", 0));
+    for _ in 0..100 {
+        let mut connect = with_will(resume("device"));
+        connect.will.as_mut().unwrap().delay = Some(3_000);
+        let (device, _) = ward.connect(connect);
+        ward.lose(device);
+        ward.pass(Duration::from_secs(1));
+    }
+    let gone = ward.now - Duration::from_secs(1);
+    let mut deadlines = Vec::new();
+    while let Some(deadline) = ward.broker.next_deadline() {
+        ward.now = deadline;
+        ward.broker.tick(deadline);
+        let will = !ward.payloads(pager).is_empty();
+        deadlines.push((deadline.duration_since(gone).as_secs(), will));
+    }
+    // Each of the two, will and expiry, is looked at when the first of the hundred would have been due.
+    assert_eq!(deadlines, [(2_901, false), (3_000, true), (3_501, false), (3_600, false)]);
+}
+
+#[test]
+fn the_timers_of_connections_that_are_gone_are_gone_within_a_minute() {
+    let mut ward = Ward::new();
+    for _ in 0..100 {
+        let mut connect = connect("device");
+        connect.keep_alive = u16::MAX;
+        let (device, _) = ward.connect(connect);
+        ward.lose(device);
+    }
+    ward.pass(Duration::from_secs(60));
+    assert_eq!(ward.broker.next_deadline(), None);
 }
 
 #[test]

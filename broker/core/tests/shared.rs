@@ -234,6 +234,98 @@ fn own_and_shared_subscriptions_of_one_client_are_two() {
     assert_eq!(ward.payloads(both), ["1", "1"]);
 }
 
+#[test]
+fn an_alert_passes_the_telemetry_that_waits_with_its_group() {
+    let mut ward = Ward::new();
+    let (pager, _) = ward.connect(narrow(connect("pager"), 64));
+    ward.ask(pager, subscribe("$share/readers/#", 1));
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, 1, 1..=100);
+    assert_eq!(ward.publishes(pager).len(), 48, "a quarter of the window, 16 places, is for alerts");
+    ward.ask(device, Packet::Publish(publish("alerts/a", "alert", 1, 101)));
+    assert_eq!(payloads(&ward.publishes(pager)), ["alert"]);
+}
+
+#[test]
+fn an_alert_of_a_group_passes_what_waits_in_its_members_own_queue() {
+    let mut ward = Ward::new();
+    let (pager, _) = ward.connect(narrow(connect("pager"), 8));
+    ward.ask(pager, subscribe("$share/readers/#", 1));
+    ward.ask(pager, subscribe("t/1", 0));
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, 0, 1..=20);
+    ward.ask(device, Packet::Publish(publish("alerts/a", "alert", 1, 21)));
+    assert_eq!(payloads(&ward.publishes(pager))[0], "alert");
+}
+
+#[test]
+fn what_a_member_has_no_bytes_for_waits_with_the_group() {
+    // 260 bytes each: room for seven with each member, and for seven with the group.
+    let mut ward = Ward::with_limits(Limits { queued_bytes_max: 2_000, ..Limits::default() });
+    let members = ["a", "b"].map(|name| member(&mut ward, connect(name), 1));
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, 1, 1..=21);
+    assert_eq!(ward.broker.counters().overflowed, 0);
+    let heard = members.map(|member| ward.payloads(member).len());
+    assert_eq!(heard.iter().sum::<usize>(), 21);
+}
+
+#[test]
+fn a_restart_tells_the_copies_of_one_publish_for_one_client_apart() {
+    let mut ward = Ward::new();
+    let both = member(&mut ward, resume("both"), 1);
+    for filter in ["t/1", "$share/others/t/#"] {
+        ward.ask(both, subscribe(filter, 1));
+    }
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, 1, 1..=1);
+    let numbers: Vec<u16> = ward.publishes(both).iter().map(number).collect();
+    for settled in 0..3 {
+        let mut ward = ward.restart();
+        let both = ward.connect_unheard(resume("both"));
+        ward.send(both, Packet::PubAck(ack(numbers[settled])));
+        ward.lose(both);
+        let mut ward = ward.restart();
+        let (both, _) = ward.connect(resume("both"));
+        let repeated: Vec<u16> = ward.publishes(both).iter().map(number).collect();
+        let owed: Vec<u16> = numbers.iter().copied().filter(|number| *number != numbers[settled]).collect();
+        assert_eq!(repeated, owed);
+    }
+}
+
+#[test]
+fn a_restart_tells_groups_with_one_member_in_common_apart() {
+    let mut ward = Ward::new();
+    let (both, other) = (member(&mut ward, resume("both"), 1), member(&mut ward, resume("other"), 1));
+    ward.ask(both, subscribe("$share/own/t/#", 1));
+    let (device, _) = ward.connect(connect("device"));
+    send(&mut ward, device, 1, 1..=2);
+    assert_eq!(payloads(&ward.publishes(both)), ["1", "1", "2"]);
+    assert_eq!(payloads(&ward.publishes(other)), ["2"]);
+    let mut ward = ward.restart();
+    let (other, _) = ward.connect(resume("other"));
+    assert_eq!(payloads(&ward.publishes(other)), ["2"]);
+    let (both, _) = ward.connect(resume("both"));
+    assert_eq!(ward.payloads(both), ["1", "1", "2"]);
+}
+
+#[test]
+fn what_a_member_was_handed_keeps_its_quality_through_a_restart() {
+    for (before, after) in [(1, 2), (2, 1), (1, 0)] {
+        let mut ward = Ward::new();
+        let reader = member(&mut ward, resume("reader"), before);
+        let (device, _) = ward.connect(connect("device"));
+        send(&mut ward, device, 2, 1..=1);
+        ward.send(reader, subscribe(SHARED, after));
+        let sent = ward.publishes(reader);
+        let mut ward = ward.restart();
+        let (reader, _) = ward.connect(resume("reader"));
+        let again = ward.publishes(reader);
+        assert_eq!(again, [Publish { dup: true, ..sent[0].clone() }], "{before} {after}");
+        assert_eq!(again[0].qos as u8, before);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Connect(usize),

@@ -24,6 +24,8 @@ const CONFIRMED: u8 = 16;
 const RELEASED: u8 = 17;
 const SENT: u8 = 18;
 const COMPLETED: u8 = 19;
+const DRAWN: u8 = 20;
+const RECEIVED: u8 = 21;
 
 /// What [`decode`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,17 @@ pub fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLa
         Mark::Released { client, packet_id } => (RELEASED, client, None, Some(packet_id)),
         Mark::Sent { client, publish, packet_id } => (SENT, client, Some(publish), Some(packet_id)),
         Mark::Completed { client, packet_id } => (COMPLETED, client, None, Some(packet_id)),
+        Mark::Received { client, packet_id } => (RECEIVED, client, None, Some(packet_id)),
+        Mark::Drawn { client, subscription, publish, packet_id, qos } => {
+            reserve(1 + 4 + client.len() + 4 + subscription.len() + 8 + 2 + 1, out)?;
+            out.push(DRAWN);
+            put_bytes(client.as_bytes(), out);
+            put_bytes(subscription.as_bytes(), out);
+            out.extend_from_slice(&publish.0.to_le_bytes());
+            out.extend_from_slice(&packet_id.to_le_bytes());
+            out.push(qos);
+            return Ok(());
+        }
     };
     reserve(1 + 4 + client.len() + 8 + 2, out)?;
     out.push(kind);
@@ -137,6 +150,16 @@ pub fn decode(bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         }),
         COMPLETED => {
             Body::Mark(Mark::Completed { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
+        }
+        DRAWN => Body::Mark(Mark::Drawn {
+            client: fields.str("client")?,
+            subscription: fields.str("subscription")?,
+            publish: Offset(fields.u64("publish")?),
+            packet_id: fields.u16("packet_id")?,
+            qos: fields.one_of("qos", &[0, 1, 2])?,
+        }),
+        RECEIVED => {
+            Body::Mark(Mark::Received { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
         }
         kind => return Err(DecodeError::Kind(kind)),
     };

@@ -167,11 +167,34 @@ pub enum Mark<'a> {
         /// Under which identifier, until it is confirmed (QoS 1) or completed (QoS 2).
         packet_id: u16,
     },
-    /// The QoS 2 exchange with the subscriber `client` under this packet identifier is over.
+    /// What the subscriber `client` was sent under this packet identifier is settled: the QoS 2 exchange is over, or at QoS 1
+    /// a publish of a shared subscription is confirmed.
     Completed {
         /// The session.
         client: &'a str,
         /// The identifier now free again.
+        packet_id: u16,
+    },
+    /// As [`Mark::Sent`], for the member of a shared subscription that the publish goes to. The offset alone would not do: one
+    /// client may be owed several copies of a publish, one for each such subscription and one of its own.
+    Drawn {
+        /// The session.
+        client: &'a str,
+        /// The shared subscription, `$share/GROUP/FILTER`.
+        subscription: &'a str,
+        /// What is sent.
+        publish: Offset,
+        /// Under which identifier; 0 at QoS 0, which nobody confirms.
+        packet_id: u16,
+        /// The quality that it is sent at.
+        qos: u8,
+    },
+    /// The subscriber `client` has confirmed (PUBREC) the publish of a shared subscription that it was sent at QoS 2 under this
+    /// packet identifier.
+    Received {
+        /// The session.
+        client: &'a str,
+        /// The identifier, in use until the exchange is completed.
         packet_id: u16,
     },
 }

@@ -3,7 +3,14 @@
 //! Reading and writing go on side by side, so that a client that sends without listening is slowed, never deadlocked. What a
 //! slow client is owed waits in its lanes, where alerts can pass telemetry, not in a buffer here.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{self, ErrorKind},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use jiff::Timestamp;
@@ -88,6 +95,7 @@ where
         token_end: None,
         batch: Vec::new(),
         output: BytesMut::new(),
+        held: false,
         alerts: Vec::new(),
         refill: Refill::default(),
         progress: Instant::now(),
@@ -121,6 +129,8 @@ struct Socket<S> {
     /// Decoded and on its way to the node.
     batch: Vec<Packet>,
     output: BytesMut,
+    /// Whether a layer on the way to the socket, as TLS, has taken bytes that the socket has not.
+    held: bool,
     /// When what led to the alerts in `output` was received.
     alerts: Vec<Timestamp>,
     refill: Refill,
@@ -168,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let _ = timeout(FAREWELL_MAX, self.flush()).await;
                 return "closed by the server";
             }
-            let writing = !self.output.is_empty();
+            let writing = !self.output.is_empty() || self.held;
             if unread && hearing && rest.is_none() && !writing {
                 // More than one batch was waiting; others get their turn.
                 tokio::task::yield_now().await;
@@ -197,15 +207,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                         node.disconnect(id, ReasonCode::NotAuthorized, "the token has expired");
                     }
                 }
-                written = self.writer.write_buf(&mut self.output), if writing => {
-                    if !matches!(written, Ok(1..)) {
-                        return "write failed";
-                    }
+                written = push(&mut self.writer, &mut self.output, self.held), if writing => {
+                    let Ok(held) = written else { return "write failed" };
+                    self.held = held;
                     self.progress = Instant::now();
-                    if self.output.is_empty() {
-                        if self.writer.flush().await.is_err() {
-                            return "write failed";
-                        }
+                    if self.output.is_empty() && !held {
                         let now = clock::now();
                         for received_at in self.alerts.drain(..) {
                             node.metrics().received_to_alert.observe(seconds(now, received_at));
@@ -216,7 +222,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Ok(publishes) => node.supply(id, &publishes),
                     Err(error) => node.unreadable(id, &error.to_string()),
                 },
-                () = sleep_until(stalled), if writing => return "the client stopped reading",
+                // What a layer holds is the kernel's to give up, which sees the single bytes go.
+                () = sleep_until(stalled), if writing && !self.held => return "the client stopped reading",
                 read = self.reader.read_buf(&mut self.input), if reading => match read {
                     Ok(0) => return "connection closed by the client",
                     Ok(_) => unread = true,
@@ -321,10 +328,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    async fn flush(&mut self) -> std::io::Result<()> {
+    async fn flush(&mut self) -> io::Result<()> {
         self.writer.write_all(&self.output).await?;
         self.writer.flush().await
     }
+}
+
+/// Writes what it can of `output`, once the layers on the way have let go of what they `held`: an alert cannot pass what is in
+/// there. Says whether they hold something now. May be dropped and called again.
+async fn push<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, held: bool) -> io::Result<bool> {
+    if held {
+        writer.flush().await?;
+    }
+    if output.is_empty() {
+        return Ok(false);
+    }
+    if writer.write_buf(output).await? == 0 {
+        return Err(ErrorKind::WriteZero.into());
+    }
+    // Not waited for: a client that is slow to read is heard meanwhile.
+    poll_fn(|cx| match Pin::new(&mut *writer).poll_flush(cx) {
+        Poll::Ready(flushed) => Poll::Ready(flushed.map(|()| false)),
+        Poll::Pending => Poll::Ready(Ok(true)),
+    })
+    .await
 }
 
 /// When to look at somebody's token, if they came with one: at its end, or as far ahead as a timer reaches.
@@ -333,4 +360,45 @@ fn token_end(admitted: &Admitted) -> Option<Instant> {
         let left = Duration::try_from(expires.duration_since(clock::now())).unwrap_or_default();
         Instant::now() + left.min(TOKEN_WATCH_MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+
+    /// Takes all at once, and is rid of it when it may.
+    #[derive(Default)]
+    struct Layer {
+        taken: Vec<u8>,
+        may_flush: bool,
+    }
+
+    impl AsyncWrite for Layer {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.taken.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.may_flush { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_layer_holds_is_not_waited_for_and_nothing_is_put_behind_it() {
+        let (mut layer, mut output) = (Layer::default(), BytesMut::from("first"));
+        assert!(push(&mut layer, &mut output, false).await.unwrap());
+        output.extend_from_slice(b"second");
+        let waiting = timeout(Duration::from_millis(20), push(&mut layer, &mut output, true)).await;
+        assert!(waiting.is_err() && layer.taken == b"first" && output == "second");
+        layer.may_flush = true;
+        assert!(!push(&mut layer, &mut output, true).await.unwrap());
+        assert!(layer.taken == b"firstsecond" && output.is_empty());
+    }
 }

@@ -35,7 +35,7 @@ impl Sample {
         let origin = Origin { client, principal, peer };
         let at = Timestamp::from_microsecond(self.microsecond).unwrap();
         let [small, _, ..] = self.number.to_le_bytes();
-        match self.kind % 7 {
+        match self.kind % 9 {
             0 => Body::Record(Record::Publish(Publish {
                 received_at: at,
                 origin,
@@ -69,6 +69,14 @@ impl Sample {
             5 => {
                 Body::Mark(Mark::Sent { client, publish: Offset(self.number), packet_id: self.number as u16 })
             }
+            6 => Body::Mark(Mark::Received { client, packet_id: self.number as u16 }),
+            7 => Body::Mark(Mark::Drawn {
+                client,
+                subscription: topic,
+                publish: Offset(self.number),
+                packet_id: self.number as u16,
+                qos: small % 3,
+            }),
             _ => Body::Mark(Mark::Completed { client, packet_id: self.number as u16 }),
         }
     }
