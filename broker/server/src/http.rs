@@ -1,5 +1,7 @@
 //! Health, readiness and metrics over HTTP, on loopback unless configured otherwise.
 
+mod bounded;
+
 use std::{io, sync::Arc};
 
 use axum::{
@@ -12,7 +14,11 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch};
 use wardline_audit::Progress;
 
+use self::bounded::Bounded;
 use crate::{heartbeat, node::Node};
+
+/// Connections at a time: a few who watch, and no room for more to take descriptors from the journal.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 #[derive(Clone)]
 struct Observed {
@@ -35,7 +41,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Observed { node, audit });
-    axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+    axum::serve(Bounded::new(listener, CONNECTIONS_MAX), routes).with_graceful_shutdown(stopped).await
 }
 
 /// The process answers and the journal takes records: it need not be restarted.

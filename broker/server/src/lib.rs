@@ -16,6 +16,7 @@ pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod demo;
+pub mod descriptors;
 pub mod door;
 pub mod entry;
 pub mod farewell;

@@ -22,6 +22,7 @@ use wardline_plugin_api::Plugin;
 use crate::{
     clock,
     config::{Config, Listener},
+    descriptors,
     door::{Door, Locks},
     heartbeat,
     host::Host,
@@ -50,6 +51,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// File descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
     /// A file.
     #[error("{path}: {reason}", path = path.display())]
     File {
@@ -124,7 +128,11 @@ struct Audit {
 ///
 /// # Errors
 /// The first thing that cannot be had.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(mut config: Config) -> Result<Running, StartError> {
+    if let Some(shortage) = descriptors::shortage(config.limits.connections, descriptors::raise())? {
+        tracing::warn!("{shortage}");
+        config.limits.connections = shortage.fit;
+    }
     let plugins = plugins(&config)?;
     let security = Security::load(&config)?;
     let mut locks = Vec::new();

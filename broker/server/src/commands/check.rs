@@ -14,6 +14,7 @@ use wardline_acl::{IssuerSource, Issuers, Policy, Require};
 use self::validity::Period;
 use super::{Failure, Outcome};
 use crate::config::{Config, Issuer, Listener, Place, Problem};
+use crate::descriptors;
 use crate::door::Demand;
 use crate::rules::{self, RulesError};
 use crate::tls::{self, TlsFiles};
@@ -32,7 +33,7 @@ pub struct Args {
 
 /// Runs the command: one line for each finding, then a summary.
 pub fn run(args: Args) -> Outcome {
-    let report = check(&args.config, config::environment(), clock::now());
+    let report = check(&args.config, config::environment(), clock::now(), descriptors::allowed());
     // A closed pipe has read enough; the exit status still tells.
     let _ = write!(std::io::stdout().lock(), "{report}");
     match report.problems.len() {
@@ -50,13 +51,20 @@ struct Report {
     config: Option<Config>,
 }
 
-fn check(path: &Path, environment: impl Iterator<Item = (String, String)>, now: Timestamp) -> Report {
+/// As of `now`, for a process that may have so many file descriptors.
+fn check(
+    path: &Path,
+    environment: impl Iterator<Item = (String, String)>,
+    now: Timestamp,
+    descriptors: u64,
+) -> Report {
     let mut config = match Config::load(path, environment) {
         Ok(config) => config,
         Err(config::Problems(problems)) => return Report { problems, warnings: Vec::new(), config: None },
     };
     let mut report =
         Report { problems: Vec::new(), warnings: std::mem::take(&mut config.warnings), config: None };
+    report.descriptors(Place::file(path), config.limits.connections, descriptors);
     for listener in &config.listeners {
         if let Some(files) = &listener.tls {
             report.tls(listener, files, now);
@@ -80,6 +88,14 @@ impl Report {
 
     fn warning(&mut self, place: Place, message: impl Into<String>) {
         self.warnings.push(Problem { place, message: message.into() });
+    }
+
+    fn descriptors(&mut self, place: Place, connections: usize, descriptors: u64) {
+        match descriptors::shortage(connections, descriptors) {
+            Ok(None) => {}
+            Ok(Some(shortage)) => self.warning(place, shortage.to_string()),
+            Err(error) => self.problem(place, error.to_string()),
+        }
     }
 
     fn tls(&mut self, listener: &Listener, files: &TlsFiles, now: Timestamp) {

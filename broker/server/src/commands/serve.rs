@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Outcome};
@@ -34,6 +35,8 @@ async fn serve_until_told(config: Config) -> Outcome {
     let (mut terminate, mut interrupt) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let mut hangup = handler(SignalKind::hangup())?;
+    // Taken, so that a file at the process's limit (`ulimit -f`) fails the write, which is said, instead of killing us.
+    let _file_size = handler(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
 
     let running = serve::start(config).await.map_err(|error| Failure::failed(error.to_string()))?;
     announce(&running);

@@ -59,7 +59,12 @@ fn site() -> TempDir {
 }
 
 fn found(site: &TempDir, now: Timestamp) -> String {
-    let report = check(&site.path().join("wardline.toml"), std::iter::empty(), now).to_string();
+    found_with(site, now, u64::MAX)
+}
+
+fn found_with(site: &TempDir, now: Timestamp, descriptors: u64) -> String {
+    let path = site.path().join("wardline.toml");
+    let report = check(&path, std::iter::empty(), now, descriptors).to_string();
     report.replace(&format!("{}/", site.path().display()), "")
 }
 
@@ -73,6 +78,16 @@ fn a_good_site_is_said_to_be_good() {
     ] {
         assert!(report.contains(expected), "{report}");
     }
+}
+
+#[test]
+fn too_few_descriptors_are_a_warning_and_none_for_clients_a_problem() {
+    let site = site();
+    let few = found_with(&site, made(), 1_024);
+    assert!(few.starts_with("wardline.toml: warning: `connections` in [limits] is 10000, "), "{few}");
+    assert!(few.contains("allow for 768") && few.contains("configuration is good"), "{few}");
+    let none = found_with(&site, made(), 100);
+    assert!(none.contains("100 file descriptors") && !none.contains("is good"), "{none}");
 }
 
 #[test]
