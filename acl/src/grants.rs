@@ -119,16 +119,16 @@ impl Grants {
             Some(Ok(shared)) => shared.filter,
             Some(Err(_)) => return Decision::Malformed(filter),
         };
-        let all_denied = |rule: &&Rule| topic::covers(rule.filter(), filter);
+        let all_denied = |rule: &&Rule| topic::encloses(rule.filter(), filter);
         if let Some(rule) = self.deny_subscribe.iter().find(all_denied) {
             return Decision::Denied(rule);
         }
-        let covers = |rule: &&Rule| topic::covers(rule.filter(), filter);
+        let covers = |rule: &&Rule| topic::encloses(rule.filter(), filter);
         let Some(rule) = self.subscribe.iter().find(covers) else {
             return self.not_granted(Action::Subscribe, filter);
         };
         match &self.scope_subscribe {
-            Some(scope) if !scope.iter().any(|pattern| topic::covers(pattern.filter(), filter)) => {
+            Some(scope) if !scope.iter().any(|pattern| topic::encloses(pattern.filter(), filter)) => {
                 Decision::OutsideScope(Action::Subscribe, filter)
             }
             _ => Decision::Granted(rule),

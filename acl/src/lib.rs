@@ -13,7 +13,7 @@
 //! - a denial wins over every grant, and holds whatever a token says;
 //! - a token narrows what the policy gives its principal and never widens it;
 //! - what a denial forbids is not subscribed, and where a wider subscription matches it, it is withheld at delivery;
-//! - a wildcard never grants a topic that begins with `$`: a grant for `$SYS/#` has to spell it;
+//! - a wildcard in a rule stands for every topic, also for one that begins with `$`;
 //! - nobody outside can be a `plugin:`, which is the broker's own kind of principal;
 //! - no error carries a token or a key.
 

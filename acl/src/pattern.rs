@@ -38,7 +38,7 @@ impl Pattern {
         &self.filter
     }
 
-    /// The same as [`topic::matches`].
+    /// The same as [`topic::reaches`].
     pub(crate) fn matches(&self, name: &str) -> bool {
         match &self.shape {
             Shape::Literal => *self.filter == *name,
@@ -46,7 +46,7 @@ impl Pattern {
                 .strip_prefix(self.start(*parent))
                 .is_some_and(|below| below.is_empty() || below.starts_with('/')),
             Shape::Wild(literal) => {
-                name.starts_with(self.start(*literal)) && topic::matches(&self.filter, name)
+                name.starts_with(self.start(*literal)) && topic::reaches(&self.filter, name)
             }
         }
     }
@@ -69,7 +69,7 @@ mod tests {
             name in "(([ab$]|)/){0,4}([ab$]|)",
         ) {
             prop_assume!(topic::is_valid_filter(&filter));
-            prop_assert_eq!(Pattern::new(filter.as_str()).matches(&name), topic::matches(&filter, &name));
+            prop_assert_eq!(Pattern::new(filter.as_str()).matches(&name), topic::reaches(&filter, &name));
         }
     }
 }

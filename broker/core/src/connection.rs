@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_wire::{Packet, ReasonCode, Version, Will, encode, fit};
 
-use crate::{alias::Aliases, limits::ClientLimits, session::SessionId, stored::Lane};
+use crate::{alias::Aliases, limits::ClientLimits, session::SessionId};
 
 /// Names a connection; never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,20 +64,7 @@ pub(crate) struct Connection {
     pub(crate) detached: bool,
 }
 
-/// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
-const ALERT_RESERVE: usize = 16;
-
 impl Connection {
-    /// QoS 1 and 2 publishes that may be in flight when one of this lane is sent. Telemetry leaves some of the window to
-    /// alerts, so that no alert waits for a telemetry acknowledgement.
-    pub(crate) fn window(&self, lane: Lane) -> usize {
-        let window = usize::from(self.send_window);
-        match lane {
-            Lane::Alert => window,
-            Lane::Telemetry => window - (window / 4).min(ALERT_RESERVE),
-        }
-    }
-
     /// Queues a packet ahead of the lanes. What this client would not take or its version cannot say ends the connection.
     pub(crate) fn send(&mut self, mut packet: Packet) {
         let fitted = fit(&mut packet, self.version, self.packet_bytes_max);

@@ -18,7 +18,7 @@ use crate::{
     limits::Limit,
     session::{InFlight, Subscription},
     state,
-    stored::{Lane, Stored},
+    stored::Stored,
 };
 
 impl<L: Log> Broker<L> {
@@ -193,11 +193,6 @@ impl<L: Log> Broker<L> {
             self.retained.keep(&stored);
         }
         self.route(&stored, None, now);
-    }
-
-    pub(crate) fn lane(&self, topic: &str) -> Lane {
-        let first = topic.split('/').next().unwrap_or(topic);
-        if self.limits.alert_roots.iter().any(|root| root == first) { Lane::Alert } else { Lane::Telemetry }
     }
 
     pub(crate) fn record(

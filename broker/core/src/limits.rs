@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use wardline_wire::{ReasonCode, topic::Shared};
 
-use crate::gate::Denial;
+use crate::{gate::Denial, stored::Lane};
 
 /// What one node keeps for its sessions, whichever listener their clients came through.
 #[derive(Clone, Debug)]
@@ -43,6 +43,28 @@ impl Default for Limits {
             response_information: None,
         }
     }
+}
+
+impl Limits {
+    /// Where publishes on `topic` queue.
+    pub(crate) fn lane(&self, topic: &str) -> Lane {
+        if self.is_alert_root(first_level(topic)) { Lane::Alert } else { Lane::Telemetry }
+    }
+
+    /// Whether a subscription to `filter` may be answered with something of the alert lane.
+    pub(crate) fn is_for_alerts(&self, filter: &str) -> bool {
+        let filter = Shared::parse(filter).and_then(Result::ok).map_or(filter, |shared| shared.filter);
+        let first = first_level(filter);
+        first == "#" || first == "+" || self.is_alert_root(first)
+    }
+
+    fn is_alert_root(&self, level: &str) -> bool {
+        self.alert_roots.iter().any(|root| root == level)
+    }
+}
+
+fn first_level(topic: &str) -> &str {
+    topic.split_once('/').map_or(topic, |(first, _)| first)
 }
 
 /// Which publish goes when a session's quota of QoS 1 and 2 telemetry is used up.

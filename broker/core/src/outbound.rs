@@ -50,7 +50,6 @@ impl<L: Log> Broker<L> {
         let packets = connection.take_control(out);
         let over = connection.closing || connection.detached;
         let subacks_held = connection.subacks_held;
-        let (window, telemetry_window) = (connection.window(Lane::Alert), connection.window(Lane::Telemetry));
         self.counters.packets_sent += packets;
         if over {
             return Transmit::Close;
@@ -58,6 +57,11 @@ impl<L: Log> Broker<L> {
         if subacks_held > 0 {
             return Transmit::Idle;
         }
+        let windows = self.connection(id).and_then(|connection| {
+            let session = self.session(connection.session)?;
+            Some((session.window(connection, Lane::Alert), session.window(connection, Lane::Telemetry)))
+        });
+        let Some((window, telemetry_window)) = windows else { return Transmit::Close };
         let durable = self.durable;
         let (mut ahead_left, mut held, mut alerts_wait) = (AHEAD_MAX, false, true);
         loop {
@@ -189,7 +193,7 @@ impl<L: Log> Broker<L> {
             return Written::Dropped; // [MQTT-3.3.2-5]; what was begun is completed [MQTT-4.3.3-7]
         }
         let Some(connection) = self.connection_mut(id) else { return Written::Dropped };
-        if connection.withheld.iter().any(|filter| topic::matches(filter, &stored.publish.topic)) {
+        if connection.withheld.iter().any(|filter| topic::reaches(filter, &stored.publish.topic)) {
             self.counters.withheld += 1;
             return Written::Dropped;
         }

@@ -7,7 +7,7 @@ use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Outcome, P
 use wardline_wire::{PacketId, QoS};
 
 use crate::{
-    broker::{Broker, Event},
+    broker::{Broker, Counters, Event},
     session::{InFlight, SessionId},
     state,
     stored::Stored,
@@ -114,6 +114,8 @@ impl<L: Log> Broker<L> {
     /// The journal is read to its end: the node starts, and that is recorded. Who was connected when it stopped is not any more.
     pub fn recovered(&mut self, now: Timestamp) {
         self.recovering = false;
+        // Counted are the broker's own doings since it started, not those it read of.
+        self.counters = Counters::default();
         self.access(AccessEvent::Reload, wardline_journal::Origin::default(), START, "", &[], now);
         let ids: Vec<SessionId> = self.by_client.values().copied().collect();
         for id in ids {

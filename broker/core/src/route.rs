@@ -47,8 +47,10 @@ impl<L: Log> Broker<L> {
         filter: &str,
         subscription: Subscription,
     ) -> bool {
+        let for_alerts = self.limits.is_for_alerts(filter);
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return false };
         let new = session.subscriptions.insert(filter.into(), subscription).is_none();
+        session.alert_subscriptions += usize::from(new && for_alerts);
         self.subscriptions += usize::from(new);
         if let Some(Ok(shared)) = Shared::parse(filter) {
             self.shared_subscriptions += usize::from(new);
@@ -61,10 +63,10 @@ impl<L: Log> Broker<L> {
 
     /// Unsubscribes what has this very filter [MQTT-3.10.4-1] [MQTT-3.10.4-2]; says whether there was something to end.
     pub(crate) fn remove_subscription(&mut self, id: SessionId, filter: &str) -> bool {
-        let existed = self
-            .sessions
-            .get_mut(id.index as usize)
-            .is_some_and(|session| session.subscriptions.remove(filter).is_some());
+        let for_alerts = self.limits.is_for_alerts(filter);
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return false };
+        let existed = session.subscriptions.remove(filter).is_some();
+        session.alert_subscriptions -= usize::from(existed && for_alerts);
         if existed {
             self.remove_subscriber(id, filter);
         }
@@ -152,7 +154,7 @@ impl<L: Log> Broker<L> {
     /// A publish as it came, for nobody in particular.
     fn published(&self, stored: &Arc<Stored>) -> Outgoing {
         Outgoing {
-            lane: self.lane(&stored.publish.topic),
+            lane: self.limits.lane(&stored.publish.topic),
             qos: stored.publish.qos,
             retain: stored.publish.retain,
             subscription_ids: SmallVec::new(),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use wardline_wire::{PacketId, RetainHandling, SubscribeOptions, Will};
 
 use crate::{
-    connection::ConnectionId,
+    connection::{Connection, ConnectionId},
     lane::{Lanes, Outgoing},
     shared::GroupId,
     stored::Lane,
@@ -90,6 +90,8 @@ pub(crate) struct Session {
     /// When it is looked at next: as with the expiry, one timer a session.
     pub(crate) will_timer: Option<Timestamp>,
     pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
+    /// How many of them may match a topic of the alert lane.
+    pub(crate) alert_subscriptions: usize,
     /// Of the shared ones among them.
     pub(crate) groups: Vec<GroupId>,
     pub(crate) lanes: Lanes,
@@ -105,6 +107,9 @@ pub(crate) struct Session {
     pub(crate) routed: (u64, usize),
 }
 
+/// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
+const ALERT_RESERVE: usize = 16;
+
 impl Session {
     pub(crate) fn new(generation: u32, client: Arc<str>, principal: Arc<str>) -> Self {
         Self {
@@ -119,6 +124,7 @@ impl Session {
             will: None,
             will_timer: None,
             subscriptions: BTreeMap::new(),
+            alert_subscriptions: 0,
             groups: Vec::new(),
             lanes: Lanes::default(),
             in_flight: VecDeque::new(),
@@ -207,6 +213,16 @@ impl Session {
     /// Whether the journal is told what becomes of a publish: it has to be known after a crash.
     pub(crate) fn is_recorded(&self, outgoing: &Outgoing) -> bool {
         self.expiry > 0 || outgoing.share.is_some()
+    }
+
+    /// QoS 1 and 2 publishes that may be in flight when one of this lane is sent. Where alerts may come, telemetry leaves some
+    /// of the window to them, so that none waits for a telemetry acknowledgement.
+    pub(crate) fn window(&self, connection: &Connection, lane: Lane) -> usize {
+        let window = usize::from(connection.send_window);
+        match lane {
+            Lane::Telemetry if self.alert_subscriptions > 0 => window - (window / 4).min(ALERT_RESERVE),
+            Lane::Alert | Lane::Telemetry => window,
+        }
     }
 
     /// Publishes waiting or in flight.

@@ -165,8 +165,8 @@ impl Session {
     /// Whether what a group has would leave for the client at once, and find room until it does.
     fn has_room(&self, connection: &Connection, published: &Outgoing, limits: &Limits) -> bool {
         let window = match published.lane {
-            Lane::Alert => connection.window(Lane::Alert),
-            Lane::Telemetry => connection.window(Lane::Telemetry).min(limits.queued_messages_max),
+            Lane::Alert => self.window(connection, Lane::Alert),
+            Lane::Telemetry => self.window(connection, Lane::Telemetry).min(limits.queued_messages_max),
         };
         !connection.closing && self.owed() < window && self.lanes.takes(published, limits)
     }
@@ -176,7 +176,7 @@ impl Session {
         match published.lane {
             Lane::Alert => {
                 !connection.closing
-                    && self.lanes.alerts_len() + self.in_flight.len() < connection.window(Lane::Alert)
+                    && self.lanes.alerts_len() + self.in_flight.len() < self.window(connection, Lane::Alert)
             }
             Lane::Telemetry => self.has_room(connection, published, limits),
         }

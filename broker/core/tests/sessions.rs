@@ -15,7 +15,8 @@ use support::*;
 use wardline_core::{ClientLimits, Denial, Event, Gate, Limits};
 use wardline_journal::{DeliveryStep, Entry, Outcome, Record};
 use wardline_wire::{
-    Packet, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, SubscribeOptions, Version, Will,
+    Packet, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, SubscribeOptions, Unsubscribe,
+    Version, Will,
 };
 
 #[test]
@@ -305,6 +306,23 @@ fn an_alert_passes_telemetry_that_waits_and_finds_room_in_a_full_window() {
     let next = ward.publishes(pager);
     assert_eq!(next.len(), 1);
     assert_eq!(&next[0].payload[..], b"alert");
+}
+
+#[test]
+fn a_client_that_is_sent_no_alerts_has_its_whole_window_for_telemetry() {
+    let mut ward = Ward::new();
+    let mut slow = connect("display");
+    slow.properties.receive_maximum = std::num::NonZeroU16::new(8);
+    let (display, _) = ward.connect(slow);
+    ward.ask(display, subscribe("alerts/#", 1));
+    ward.ask(display, subscribe("telemetry/#", 1));
+    let no_alerts = Unsubscribe { packet_id: id(3), filters: vec!["alerts/#".into()], user: Vec::new() };
+    ward.ask(display, Packet::Unsubscribe(no_alerts));
+    let (device, _) = ward.connect(connect("device"));
+    for number in 1..=100 {
+        ward.ask(device, Packet::Publish(publish("telemetry/u/b/d/hr", &number.to_string(), 1, number)));
+    }
+    assert_eq!(ward.publishes(display).len(), 8);
 }
 
 #[test]

@@ -66,6 +66,22 @@ pub fn covers(outer: &str, inner: &str) -> bool {
     inners.next().is_none()
 }
 
+/// As [`matches`], for rules about permission: there a wildcard stands for every topic, also for one that begins with `$`.
+/// That `#` does not match those is about what a subscriber wants, not about what it may.
+pub fn reaches(rule: &str, name: &str) -> bool {
+    matches(rule, plain(rule, name))
+}
+
+/// As [`covers`], for rules about permission; see [`reaches`].
+pub fn encloses(rule: &str, filter: &str) -> bool {
+    covers(rule, plain(rule, filter))
+}
+
+/// `topic` such that a wildcard first in `rule` takes its first level, whatever that is.
+fn plain<'a>(rule: &str, topic: &'a str) -> &'a str {
+    if rule.starts_with(['+', '#']) { topic.trim_start_matches('$') } else { topic }
+}
+
 /// Whether some name is matched by both: what a denial must not let through. Both are valid filters.
 /// The empty name, which no publish has, counts: `+` and `/#` overlap in it alone.
 pub fn overlaps(a: &str, b: &str) -> bool {
