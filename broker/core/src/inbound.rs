@@ -305,11 +305,8 @@ impl<L: Log> Broker<L> {
     fn puback(&mut self, id: ConnectionId, ack_received: &Ack, now: Timestamp) {
         let packet_id = ack_received.packet_id;
         let Some(session) = self.session_of(id) else { return };
-        if session.is_unread_alert(packet_id) {
-            return;
-        }
         // An unknown identifier may be a late answer to what a new session never sent.
-        let Some(at) = session.position(packet_id) else { return };
+        let Some(at) = session.sent_at(packet_id) else { return };
         if session.in_flight[at].outgoing.qos != QoS::AtLeastOnce {
             return self.protocol_error(id, "PUBACK for a QoS 2 publish");
         }
@@ -326,11 +323,8 @@ impl<L: Log> Broker<L> {
     fn pubrec(&mut self, id: ConnectionId, ack_received: &Ack, now: Timestamp) {
         let packet_id = ack_received.packet_id;
         let Some(session) = self.session_of(id) else { return };
-        if session.is_unread_alert(packet_id) {
-            return;
-        }
-        let Some(at) = session.position(packet_id) else {
-            if !ack_received.reason.is_error() {
+        let Some(at) = session.sent_at(packet_id) else {
+            if !ack_received.reason.is_error() && !session.is_to_be_sent(packet_id) {
                 self.answer(id, Packet::PubRel(ack(packet_id, ReasonCode::PacketIdentifierNotFound, None)));
             }
             return;
@@ -382,7 +376,7 @@ impl<L: Log> Broker<L> {
     /// Settles a QoS 2 exchange, until then its PUBREL is owed [MQTT-4.3.3-5].
     fn pubcomp(&mut self, id: ConnectionId, packet_id: PacketId) {
         let Some(session) = self.session_of(id) else { return };
-        let Some(at) = session.position(packet_id) else { return };
+        let Some(at) = session.sent_at(packet_id) else { return };
         if !session.in_flight[at].received {
             return self.protocol_error(id, "PUBCOMP without PUBREC");
         }

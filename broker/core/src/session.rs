@@ -173,12 +173,15 @@ impl Session {
         self.in_flight.iter().position(|flight| flight.packet_id == packet_id)
     }
 
-    /// Whether an answer to this identifier is to be passed over: what it answers was sent before the node stopped, is an alert
-    /// that has not been fetched yet, and so cannot be told of. It is about to be repeated, and answered again.
-    pub(crate) fn is_unread_alert(&self, packet_id: PacketId) -> bool {
-        let unsent = self.in_flight.iter().skip(self.sent);
-        let mut alerts = unsent.filter(|flight| flight.outgoing.lane == Lane::Alert && !flight.is_ready());
-        alerts.any(|flight| flight.packet_id == packet_id)
+    /// Where that is which was sent under this identifier on the present connection, and so may be answered.
+    pub(crate) fn sent_at(&self, packet_id: PacketId) -> Option<usize> {
+        self.in_flight.iter().take(self.sent).position(|flight| flight.packet_id == packet_id)
+    }
+
+    /// Whether this identifier stands for something that is yet to be sent on the present connection, for the first time or
+    /// again. An answer to it comes too early: it is passed over, and will be given once more.
+    pub(crate) fn is_to_be_sent(&self, packet_id: PacketId) -> bool {
+        self.ids.contains(&packet_id.0.get()) && self.sent_at(packet_id).is_none()
     }
 
     /// The client is away: lets go of contents that the journal has, but for alerts in flight, whose answers are told of.

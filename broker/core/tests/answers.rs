@@ -9,7 +9,7 @@
 
 mod support;
 
-use support::{Ward, ack, connect, publish, subscribe};
+use support::{Ward, ack, connect, publish, resume, subscribe};
 use wardline_core::ConnectionId;
 use wardline_wire::{Ack, Packet, ReasonCode, Version};
 
@@ -92,4 +92,54 @@ fn answers_to_what_was_never_sent_are_harmless() {
     );
     assert_eq!(ward.ask(subscriber, Packet::PubAck(ack(1))), []);
     assert!(!ward.hear(subscriber).1);
+}
+
+/// What is given in advance cannot be meant: else a client that guesses identifiers would settle what it never got.
+#[test]
+fn an_answer_to_what_waits_for_the_disk_settles_nothing() {
+    let kinds: [Kind; 3] = [Packet::PubAck, Packet::PubRec, Packet::PubComp];
+    for kind in kinds {
+        let mut ward = Ward::new();
+        let (subscriber, _) = ward.connect(resume("sub"));
+        ward.ask(subscriber, subscribe("t", 2));
+        let (publisher, _) = ward.connect(connect("pub"));
+        ward.sync = false;
+        ward.send(publisher, Packet::Publish(publish("t", "x", 2, 1)));
+        assert!(ward.hear(subscriber).0.is_empty(), "its identifier is not on disk");
+        ward.send(subscriber, kind(ack(1)));
+        ward.sync = true;
+        assert_eq!(ward.payloads(subscriber), ["x"]);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_ahead_of_the_repeat_is_given_again() {
+    for version in [Version::V311, Version::V5] {
+        let mut asked = resume("sub");
+        asked.version = version;
+        let mut ward = Ward::new();
+        let (subscriber, _) = ward.connect(asked.clone());
+        ward.ask(subscriber, subscribe("t", 2));
+        let (publisher, _) = ward.connect(connect("pub"));
+        ward.send(publisher, Packet::Publish(publish("t", "x", 2, 1)));
+        assert_eq!(ward.publishes(subscriber).len(), 1);
+        ward.lose(subscriber);
+
+        let subscriber = ward.connect_unheard(asked.clone());
+        ward.send(subscriber, Packet::PubRec(ack(1)));
+        let (heard, closed) = ward.hear(subscriber);
+        let [Packet::ConnAck(_), Packet::Publish(repeat)] = &heard[..] else { panic!("{heard:?}") };
+        assert!(repeat.dup && !closed);
+        let release = ward.ask(subscriber, Packet::PubRec(ack(1)));
+        assert!(matches!(&release[..], [Packet::PubRel(_)]), "{release:?}");
+        ward.lose(subscriber);
+
+        let subscriber = ward.connect_unheard(asked);
+        ward.send(subscriber, Packet::PubComp(ack(1)));
+        let (heard, closed) = ward.hear(subscriber);
+        assert!(matches!(&heard[..], [Packet::ConnAck(_), Packet::PubRel(_)]), "{heard:?}");
+        assert!(!closed);
+        assert!(ward.ask(subscriber, Packet::PubComp(ack(1))).is_empty());
+        assert_eq!(ward.broker.owed(subscriber), 0);
+    }
 }

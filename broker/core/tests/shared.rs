@@ -282,7 +282,8 @@ fn a_restart_tells_the_copies_of_one_publish_for_one_client_apart() {
     let numbers: Vec<u16> = ward.publishes(both).iter().map(number).collect();
     for settled in 0..3 {
         let mut ward = ward.restart();
-        let both = ward.connect_unheard(resume("both"));
+        let (both, _) = ward.connect(resume("both"));
+        assert_eq!(ward.publishes(both).len(), numbers.len());
         ward.send(both, Packet::PubAck(ack(numbers[settled])));
         ward.lose(both);
         let mut ward = ward.restart();
