@@ -34,10 +34,10 @@ fn main() {
     };
     let (connections, alerts, background) = (argument(1, 1_000), argument(2, 500), argument(3, 1_000));
     let site = Site::new();
-    let (device, nurse) = (site.device("mon-12"), site.staff("n.ito"));
+    let device = site.device("mon-12");
     let broker = Broker::start(&site);
     memory(&site, &broker, &device, connections);
-    latency(&site, &broker, (&device, &nurse), alerts, background);
+    latency(&site, &broker, &device, alerts, background);
 }
 
 fn memory(site: &Site, broker: &Broker, device: &Credentials, count: usize) {
@@ -78,19 +78,10 @@ fn idle_connection(config: &Arc<ClientConfig>, port: u16, number: usize, token: 
     }
 }
 
-fn latency(
-    site: &Site,
-    broker: &Broker,
-    (device, nurse): (&Credentials, &Credentials),
-    count: usize,
-    background: usize,
-) {
-    let badge = site.token_bound_to("staff:n.ito", nurse);
-    let port = broker.port("ward");
-    let mut pager = V5::connect("pager", port, tls(&site.ca(), Some(nurse)), Some(&badge)).unwrap();
-    pager.client.subscribe("alerts/icu-3/nurse/#", QoS::AtLeastOnce).unwrap();
-    pager.wait(|packet| matches!(packet, packet5::Packet::SubAck(_)).then_some(())).unwrap();
+fn latency(site: &Site, broker: &Broker, device: &Credentials, count: usize, background: usize) {
+    let mut pager = V5::pager(site, broker);
     let token = site.token_bound_to("device:mon-12", device);
+    let port = broker.port("ward");
     let mut monitor = V5::connect("mon-12", port, tls(&site.ca(), Some(device)), Some(&token)).unwrap();
 
     let (arrived, arrivals) = std::sync::mpsc::sync_channel(count);

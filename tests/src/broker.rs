@@ -3,10 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::{DEADLINE, Process, Site, binary};
+
+/// The longest that a broker may take to read a long journal.
+const RECOVERY_MAX: Duration = Duration::from_secs(600);
 
 /// `wardline serve` on a [`Site`]; killed when dropped, its data stay with the site.
 #[derive(Debug)]
@@ -35,16 +40,22 @@ impl Broker {
 
     /// [`Self::start`] with environment variables such as `("WARDLINE__LIMITS__MAX_PACKET", "4KiB")`.
     pub fn start_with(site: &Site, environment: &[(&str, &str)]) -> Self {
-        let mut command = binary::wardline();
-        Self::start_command(
-            command.arg("serve").arg("--config").arg(site.config()).envs(environment.iter().copied()),
-        )
+        Self::start_command(&mut serve(site, environment))
     }
 
     /// [`Self::start`] by a command that becomes `wardline serve`.
     pub fn start_command(command: &mut Command) -> Self {
+        Self::start_within(DEADLINE, command)
+    }
+
+    /// [`Self::start_with`] where there is so much to recover that it may take long.
+    pub fn recover(site: &Site, environment: &[(&str, &str)]) -> Self {
+        Self::start_within(RECOVERY_MAX, &mut serve(site, environment))
+    }
+
+    fn start_within(time: Duration, command: &mut Command) -> Self {
         let process = Process::start(command);
-        let ready = process.wait_for("the line `ready`", |line| line.starts_with("ready"));
+        let ready = process.wait_for_within(time, "the line `ready`", |line| line.starts_with("ready"));
         Self { process, ready }
     }
 
@@ -53,9 +64,7 @@ impl Broker {
     /// # Panics
     /// If it runs on.
     pub fn fail_to_start(site: &Site, environment: &[(&str, &str)]) -> Exit {
-        let mut command = binary::wardline();
-        command.arg("serve").arg("--config").arg(site.config()).envs(environment.iter().copied());
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(&mut serve(site, environment));
         let status = process.wait();
         Exit { status: status.code(), said: process.said() }
     }
@@ -88,17 +97,42 @@ impl Broker {
         (status.expect("a status line"), body.unwrap_or_default())
     }
 
+    /// The value of one series of `/metrics`.
+    ///
+    /// # Panics
+    /// If there is no such series.
+    pub fn metric<T: FromStr>(&self, series: &str) -> T {
+        let (status, text) = self.http("/metrics");
+        assert_eq!(status, 200, "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {series} in\n{text}"))
+    }
+
     /// Waits for a line of its log.
     pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         self.process.wait_for(what, wanted)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux has this line");
-        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-        kibibytes.expect("a number of KiB") * 1_024
+        self.proc_number("status", "VmRSS:") * 1_024
+    }
+
+    /// What the process has had written to disk so far, in bytes.
+    pub fn disk_write_bytes(&self) -> u64 {
+        self.proc_number("io", "write_bytes:")
+    }
+
+    /// The number behind `label` in `/proc/PID/{file}`.
+    fn proc_number(&self, file: &str, label: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).expect("it runs");
+        let number = text.lines().find_map(|line| line.strip_prefix(label)?.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect("Linux tells the number")
     }
 
     /// All it has said.
@@ -112,9 +146,22 @@ impl Broker {
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
-        self.process.signal(Signal::KILL);
-        self.process.wait();
+    ///
+    /// # Panics
+    /// If it had ended by itself; the message has all it said.
+    pub fn kill(self) {
+        kill(self.process);
+    }
+
+    /// Starts it, and `kill -9` after `time`, whatever it is doing then.
+    ///
+    /// # Panics
+    /// If it had ended by itself; the message has all it said.
+    pub fn start_and_kill(site: &Site, environment: &[(&str, &str)], time: Duration) {
+        let process = Process::start(&mut serve(site, environment));
+        // That nothing is waited for is the point: any instant will do.
+        std::thread::sleep(time);
+        kill(process);
     }
 
     /// SIGTERM, and its end.
@@ -128,4 +175,17 @@ impl Broker {
         let status = self.process.wait();
         Exit { status: status.code(), said: self.process.said() }
     }
+}
+
+/// The command that becomes `wardline serve` on a site.
+fn serve(site: &Site, environment: &[(&str, &str)]) -> Command {
+    let mut command = binary::wardline();
+    command.arg("serve").arg("--config").arg(site.config()).envs(environment.iter().copied());
+    command
+}
+
+fn kill(mut process: Process) {
+    process.signal(Signal::KILL);
+    let status = process.wait();
+    assert!(status.code().is_none(), "it had ended by itself ({status}):\n{}", process.said());
 }

@@ -1,6 +1,6 @@
 //! Clients that do nothing wrong while others do.
 
-use wardline_wire::{Ack, Packet, ReasonCode, Version};
+use wardline_wire::{Packet, Version};
 
 use crate::{Broker, RawClient};
 
@@ -28,18 +28,11 @@ impl Bystanders {
     pub fn are_undisturbed(&mut self) {
         self.sent += 1;
         let payload = format!("message {}", self.sent);
-        let answer = self.publisher.publish("bystander/1", payload.as_bytes(), self.sent);
-        assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
+        self.publisher.deliver("bystander/1", &payload, self.sent);
         match self.subscriber.receive() {
             Packet::Publish(publish) => {
                 assert_eq!(publish.payload, payload);
-                let ack = Ack {
-                    packet_id: publish.packet_id.expect("QoS 1"),
-                    reason: ReasonCode::Success,
-                    reason_string: None,
-                    user: Vec::new(),
-                };
-                self.subscriber.send(&Packet::PubAck(ack));
+                self.subscriber.acknowledge(&publish);
             }
             other => panic!("{other:?}"),
         }

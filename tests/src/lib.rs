@@ -17,7 +17,9 @@
 //! | [`RawClient`] | bytes and single packets over TCP, for what no client library would send |
 //! | [`WebSocket`] | frames as they are, also those that no library would send |
 //! | [`rumqtt`] | rumqttc, MQTT 3.1.1 and 5, with and without TLS |
-//! | [`record`] | what the audit tables hold |
+//! | [`crash`] | clients under a broker that is killed again and again, and what they must never see |
+//! | [`load`] | publishers that cost little |
+//! | [`record`] | what the audit tables and the journal hold |
 //! | [`catalogue`] | the normative statements of MQTT, and what shows that they are kept |
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's tools assert")]
@@ -26,6 +28,10 @@ mod binary;
 mod broker;
 mod bystanders;
 pub mod catalogue;
+pub mod crash;
+mod dice;
+pub mod load;
+mod paho;
 mod process;
 mod raw;
 pub mod record;
@@ -38,8 +44,10 @@ use std::time::Duration;
 pub use binary::{wardline, workspace};
 pub use broker::{Broker, Exit};
 pub use bystanders::Bystanders;
+pub use dice::Dice;
+pub use paho::paho_round_trip;
 pub use process::Process;
-pub use raw::{RawClient, connect, tcp};
+pub use raw::{Heard, RawClient, ack, connect, packet_id, send_bytes, tcp, try_tcp};
 pub use site::{Credentials, Site};
 pub use websocket::{Opcode, WebSocket};
 

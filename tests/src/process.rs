@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
@@ -53,7 +53,15 @@ impl Process {
     /// # Panics
     /// If the process ends or the deadline passes before; the message has all it said.
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        match self.output.wait(|state| state.lines.iter().find(|line| wanted(line)).cloned()) {
+        self.wait_for_within(DEADLINE, what, wanted)
+    }
+
+    /// [`Self::wait_for`] with a deadline of its own, for what takes long by nature.
+    ///
+    /// # Panics
+    /// As [`Self::wait_for`] does.
+    pub fn wait_for_within(&self, time: Duration, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        match self.output.wait(time, |state| state.lines.iter().find(|line| wanted(line)).cloned()) {
             Some(line) => line,
             None => panic!("{what} did not come; the process said:\n{}", self.said()),
         }
@@ -86,7 +94,7 @@ impl Process {
     /// If it does not end by itself in time; the message has all it said.
     pub fn wait(&mut self) -> ExitStatus {
         // Its streams end with it, which is an event to wait for; a child cannot be waited for with a deadline.
-        let ended = self.output.wait(|_| None::<()>);
+        let ended = self.output.wait(DEADLINE, |_| None::<()>);
         assert!(
             ended.is_none() && self.output.lock().streams_ended == STREAMS,
             "no end in time:\n{}",
@@ -121,9 +129,9 @@ impl Output {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `look` finds, or `None` when the streams have ended or the deadline has passed.
-    fn wait<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + DEADLINE;
+    /// What `look` finds, or `None` when the streams have ended or the time is over.
+    fn wait<T>(&self, time: Duration, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + time;
         let mut state = self.lock();
         loop {
             if let Some(found) = look(&state) {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rumqttc::{TlsConfiguration, Transport, v5};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{Credentials, DEADLINE};
+use crate::{Broker, Credentials, DEADLINE, Site};
 
 /// Requests that a client may hold.
 const CAPACITY: usize = 100;
@@ -17,11 +17,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// The client's side of TLS: trusts `ca`, and shows `credentials`.
 pub fn client_config(ca: &Path, credentials: Option<&Credentials>) -> Arc<ClientConfig> {
+    client_config_of(ca, credentials, rustls::DEFAULT_VERSIONS)
+}
+
+/// [`client_config`] that speaks only these versions.
+pub fn client_config_of(
+    ca: &Path,
+    credentials: Option<&Credentials>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).expect("a CA certificate")).expect("a usable CA certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider has them")
         .with_root_certificates(roots);
     Arc::new(match credentials {
@@ -56,7 +65,7 @@ impl V4 {
         let mut options = rumqttc::MqttOptions::new(id, "localhost", port);
         options.set_transport(transport).set_keep_alive(KEEP_ALIVE);
         if let Some(token) = token {
-            // MQTT 3.1.1 has no password without a user name [MQTT-3.1.2-22]; which one is of no account.
+            // MQTT 3.1.1 has no password without a user name [MQTT3-3.1.2-22]; which one is of no account.
             options.set_credentials("token", token);
         }
         let (client, connection) = rumqttc::Client::new(options, CAPACITY);
@@ -103,13 +112,30 @@ impl V5 {
         let mut options = v5::MqttOptions::new(id, "localhost", port);
         options.set_transport(transport).set_keep_alive(KEEP_ALIVE);
         if let Some(token) = token {
-            // MQTT 3.1.1 has no password without a user name [MQTT-3.1.2-22]; which one is of no account.
+            // rumqttc has no password without a user name; which one is of no account.
             options.set_credentials("token", token);
         }
         let (client, connection) = v5::Client::new(options, CAPACITY);
         let mut client = Self { client, connection };
         client.wait(|packet| matches!(packet, v5::mqttbytes::v5::Packet::ConnAck(_)).then_some(()))?;
         Ok(client)
+    }
+
+    /// The pager of the nurse `staff:n.ito`, on the listener `ward`, subscribed to the alerts of its unit.
+    ///
+    /// # Panics
+    /// If the broker does not let it.
+    pub fn pager(site: &Site, broker: &Broker) -> Self {
+        let nurse = site.staff("n.ito");
+        let badge = site.token_bound_to("staff:n.ito", &nurse);
+        let transport = tls(&site.ca(), Some(&nurse));
+        let mut pager =
+            Self::connect("pager", broker.port("ward"), transport, Some(&badge)).expect("it is let in");
+        pager.client.subscribe("alerts/icu-3/nurse/#", v5::mqttbytes::QoS::AtLeastOnce).expect("it runs");
+        pager
+            .wait(|packet| matches!(packet, v5::mqttbytes::v5::Packet::SubAck(_)).then_some(()))
+            .expect("the subscription is answered");
+        pager
     }
 
     /// Drives the connection until `wanted` takes an incoming packet.

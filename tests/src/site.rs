@@ -148,6 +148,12 @@ impl Site {
         site
     }
 
+    /// Stays where it is when dropped, for inspection.
+    pub fn keep(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.path()
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
@@ -179,6 +185,19 @@ impl Site {
         let text = fs::read_to_string(&path).expect("the site has this file");
         assert!(text.contains(old), "{name} has no {old:?}");
         fs::write(path, text.replace(old, new)).expect("a temporary directory can be written");
+    }
+
+    /// Adds a listener with these lines of configuration; `[listener.limits]` may follow them.
+    pub fn add_listener(&self, name: &str, lines: &str) {
+        let listener = format!("[[listener]]\nname = \"{name}\"\n{lines}\n\n[[identity.issuer]]");
+        self.edit("wardline.toml", "[[identity.issuer]]", &listener);
+    }
+
+    /// Lets `device:mon-12` publish and subscribe below `ward/`, so that it can be both ends of a round trip.
+    pub fn allow_round_trip(&self) {
+        let role = "[roles.round]\npublish = [\"ward/#\"]\nsubscribe = [\"ward/#\"]\n[roles.nurse]";
+        self.edit("policy.toml", "[roles.nurse]", role);
+        self.edit("policy.toml", "roles = [\"monitor\"]", "roles = [\"monitor\", \"round\"]");
     }
 
     /// Issues a certificate for `device:ID`.

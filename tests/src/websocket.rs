@@ -1,6 +1,8 @@
 //! WebSocket by hand: frames as they are, also those that no library would send.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
+
+use crate::send_bytes;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +75,7 @@ impl<S: Read + Write> WebSocket<S> {
         }
         frame.extend(MASK);
         frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        match self.stream.write_all(&frame).and_then(|()| self.stream.flush()) {
-            // What it answered before it closed is still to be read.
-            Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                panic!("cannot send: {error}")
-            }
-            _ => {}
-        }
+        send_bytes(&mut self.stream, &frame);
     }
 
     /// The next frame; a broker sends each whole and unmasked.

@@ -5,7 +5,7 @@ use std::process::Command;
 use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::v5 as packet5;
 use wardline_tests::rumqtt::{V4, V5, tls};
-use wardline_tests::{Broker, Process, Site, workspace};
+use wardline_tests::{Broker, Process, Site, paho_round_trip};
 
 /// Runs a subscriber and a publisher of the Mosquitto clients with the same options.
 fn mosquitto_round_trip(options: &[String]) {
@@ -59,13 +59,7 @@ fn mosquitto_clients_speak_mqtt_5() {
 #[test]
 fn mosquitto_clients_come_with_a_certificate() {
     let site = Site::new();
-    // Both ends of the round trip are this one device.
-    site.edit(
-        "policy.toml",
-        "[roles.nurse]",
-        "[roles.round]\npublish = [\"ward/#\"]\nsubscribe = [\"ward/#\"]\n[roles.nurse]",
-    );
-    site.edit("policy.toml", "roles = [\"monitor\"]", "roles = [\"monitor\", \"round\"]");
+    site.allow_round_trip();
     let credentials = site.device("mon-12");
     let broker = Broker::start(&site);
     let port = broker.port("bedside").to_string();
@@ -80,12 +74,7 @@ fn mosquitto_clients_come_with_a_certificate() {
 fn paho(version: &str, listener: &str, transport: &str) {
     let site = Site::new();
     let broker = Broker::start(&site);
-    // Debian's Python is the one that has Debian's package.
-    let mut command = Command::new("/usr/bin/python3");
-    command.arg(workspace().join("tests/clients/paho_smoke.py"));
-    let mut script =
-        Process::start(command.args(["127.0.0.1", &broker.port(listener).to_string(), version, transport]));
-    assert!(script.wait().success(), "{}", script.said());
+    paho_round_trip(["127.0.0.1", &broker.port(listener).to_string(), version, transport]);
 }
 
 #[test]
@@ -151,13 +140,10 @@ fn rumqttc_speaks_mqtt_5() {
 #[test]
 fn an_alert_reaches_the_nurse_over_mutual_tls_with_tokens() {
     let site = Site::new();
-    let (device, nurse) = (site.device("mon-12"), site.staff("n.ito"));
+    let device = site.device("mon-12");
     let broker = Broker::start(&site);
     let port = broker.port("ward");
-    let badge = site.token_bound_to("staff:n.ito", &nurse);
-    let mut pager = V5::connect("pager", port, tls(&site.ca(), Some(&nurse)), Some(&badge)).unwrap();
-    pager.client.subscribe("alerts/icu-3/nurse/#", rumqttc::v5::mqttbytes::QoS::AtLeastOnce).unwrap();
-    pager.wait(|packet| matches!(packet, packet5::Packet::SubAck(_)).then_some(())).unwrap();
+    let mut pager = V5::pager(&site, &broker);
 
     let token = site.token_bound_to("device:mon-12", &device);
     let mut monitor = V4::connect("mon-12", port, tls(&site.ca(), Some(&device)), Some(&token)).unwrap();

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests assert as tests do")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use wardline_test_postgres::Postgres;
-use wardline_tests::{Broker, RawClient, Site, connect, record};
-use wardline_wire::{Ack, Packet, ReasonCode, Version};
+use wardline_tests::crash::{Plan, Store, run};
+use wardline_tests::{Broker, Heard, RawClient, Site, ack, connect, record};
+use wardline_wire::{Packet, Version};
 
 /// Lives of the broker before the last.
 const CRASHES: u16 = 3;
@@ -14,6 +16,10 @@ const CRASHES: u16 = 3;
 const WINDOW: u16 = 100;
 /// Acknowledgements after which the broker is killed.
 const ACKNOWLEDGED_MIN: usize = 300;
+/// Of a short run of the crash test.
+const KILLS: u32 = 6;
+/// Of the short run, so that it tells the same story each time.
+const SEED: u64 = 3;
 
 /// Publishes as fast as it is acknowledged, kills the broker in the middle, and returns the payloads that were acknowledged.
 fn publish_and_kill(site: &Site, environment: &[(&str, &str)], life: u16) -> Vec<String> {
@@ -106,8 +112,7 @@ fn a_database_that_crashes_loses_nothing_and_doubles_nothing() {
     let mut client = RawClient::connected(broker.address("lab"), Version::V311, "monitor");
     let mut publish = |ids: std::ops::RangeInclusive<u16>| {
         for id in ids {
-            let answer = client.publish("ward/b12/note", payload(1, id).as_bytes(), id);
-            assert!(matches!(answer, Packet::PubAck(_)), "{answer:?}");
+            client.deliver("ward/b12/note", payload(1, id), id);
         }
     };
     publish(1..=100);
@@ -137,8 +142,7 @@ fn an_absent_subscriber_gets_what_was_acknowledged_before_kill_9() {
     drop(pager);
     let mut publisher = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
     for id in 1..=20 {
-        let answer = publisher.publish("ward/b12/note", payload(1, id).as_bytes(), id);
-        assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
+        publisher.deliver("ward/b12/note", payload(1, id), id);
     }
     broker.kill();
 
@@ -147,9 +151,7 @@ fn an_absent_subscriber_gets_what_was_acknowledged_before_kill_9() {
     for id in 1..=20 {
         let Packet::Publish(publish) = pager.receive() else { panic!("publish {id} is missing") };
         assert_eq!(publish.payload, payload(1, id));
-        let packet_id = publish.packet_id.expect("QoS 1");
-        let ack = Ack { packet_id, reason: ReasonCode::Success, reason_string: None, user: Vec::new() };
-        pager.send(&Packet::PubAck(ack));
+        pager.acknowledge(&publish);
     }
 }
 
@@ -177,4 +179,56 @@ fn a_retained_message_survives_kill_9() {
         Packet::Publish(publish) => assert_eq!((publish.payload, publish.retain), ("no salt".into(), true)),
         other => panic!("{other:?}"),
     }
+}
+
+/// A short run of the crash test; `tests/crash` is the long one.
+fn nothing_is_lost_by_kills_at_random(store: Store) {
+    let report = run(Plan { kills: KILLS, seed: SEED, store });
+    assert!(report.faults.is_empty(), "{report}");
+    // It went as it should: there was something to lose.
+    assert!(report.killed.serving >= 2 && report.acknowledged > 100, "{report}");
+    assert!(report.delivered > report.acknowledged && report.rows >= report.acknowledged, "{report}");
+    assert!(report.alerts > 0, "{report}");
+}
+
+#[test]
+fn kills_at_random_lose_nothing_with_sqlite() {
+    nothing_is_lost_by_kills_at_random(Store::Sqlite);
+}
+
+#[test]
+fn kills_at_random_of_broker_and_postgres_lose_nothing() {
+    if Postgres::start_unless_skipped().is_none() {
+        return;
+    }
+    nothing_is_lost_by_kills_at_random(Store::Postgres);
+}
+
+#[test]
+fn a_full_journal_lets_go_of_what_an_absent_subscriber_has_read_at_last() {
+    let site = Site::new();
+    let broker = Broker::start_with(&site, &[("WARDLINE__JOURNAL__QUOTA", "1MiB")]);
+    let durable = || wardline_wire::Connect { clean_start: false, ..connect(Version::V311, "archive") };
+    let mut archive = RawClient::connected_by(broker.address("lab"), durable());
+    archive.subscribe("ward/#");
+    drop(archive);
+
+    let mut monitor = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
+    let note = "x".repeat(8 << 10);
+    let mut sent = 0;
+    while broker.metric::<u64>("wardline_telemetry_withheld_total") == 0 {
+        sent += 1;
+        monitor.send_publish("ward/b12/note", note.as_bytes(), sent);
+        while let Heard::Packet(packet) = monitor.listen(Duration::from_millis(20)) {
+            assert!(matches!(packet, Packet::PubAck(_)), "{packet:?}");
+        }
+    }
+
+    let mut archive = RawClient::connected_by(broker.address("lab"), durable());
+    for _ in 1..sent {
+        let Packet::Publish(publish) = archive.receive() else { panic!("no publish") };
+        archive.acknowledge(&publish);
+    }
+    // What was withheld is answered, with nobody's help.
+    while monitor.receive() != Packet::PubAck(ack(sent)) {}
 }

@@ -6,11 +6,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use wardline_tests::{Broker, Bystanders, DEADLINE, RawClient, Site, connect, record};
-use wardline_wire::{
-    Ack, ConnAck, Connect, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, SubAck, Subscribe,
-    SubscribeFilter, SubscribeOptions, Version, Will,
-};
+use wardline_tests::{Broker, Bystanders, DEADLINE, RawClient, Site, connect, packet_id, record};
+use wardline_wire::{ConnAck, Connect, Packet, Publish, PublishProperties, QoS, ReasonCode, Version, Will};
 
 /// A broker whose listener `small` has these limits, and two clients on its listener `lab`, which has not.
 struct Ward {
@@ -23,11 +20,8 @@ impl Ward {
     /// With lines of `[listener.limits]`.
     fn with(limits: &str) -> Self {
         let site = Site::new();
-        let listener = format!(
-            "[[listener]]\nname = \"small\"\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\nanonymous = \"service:lab\"\n\
-             [listener.limits]\n{limits}\n\n[policy]"
-        );
-        site.edit("wardline.toml", "[policy]", &listener);
+        let listener = "bind = \"127.0.0.1:0\"\ntransport = \"tcp\"\nanonymous = \"service:lab\"";
+        site.add_listener("small", &format!("{listener}\n[listener.limits]\n{limits}"));
         let broker = Broker::start_with(&site, &[("WARDLINE__NODE__SYS_INTERVAL", "off")]);
         Self { bystanders: Bystanders::of(&broker), broker, site }
     }
@@ -52,29 +46,18 @@ impl Ward {
     }
 
     /// Demands that the listener's clients, and nobody else's, have reached this limit so often.
-    fn reached(&self, limit: &str, times: f64) {
+    fn reached(&self, limit: &str, times: u64) {
         let count = |listener| {
             let name = format!("wardline_limit_reached_total{{limit=\"{limit}\",listener=\"{listener}\"}}");
-            metric(&self.broker, &name)
+            self.broker.metric(&name)
         };
-        assert_eq!((count("small"), count("lab")), (times, 0.0), "{limit}");
+        assert_eq!((count("small"), count("lab")), (times, 0), "{limit}");
     }
 
-    fn check(mut self, limit: &str, times: f64) {
+    fn check(mut self, limit: &str, times: u64) {
         self.reached(limit, times);
         self.bystanders.are_undisturbed();
     }
-}
-
-fn metric(broker: &Broker, name: &str) -> f64 {
-    let (status, text) = broker.http("/metrics");
-    assert_eq!(status, 200);
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
-}
-
-fn packet_id(id: u16) -> PacketId {
-    PacketId(NonZeroU16::new(id).expect("a packet identifier is not zero"))
 }
 
 fn publish(topic: &str, qos: QoS, id: u16) -> Packet {
@@ -88,24 +71,7 @@ fn publish(topic: &str, qos: QoS, id: u16) -> Packet {
 }
 
 fn subscribe(client: &mut RawClient, filter: &str) -> ReasonCode {
-    client.send(&Packet::Subscribe(Subscribe {
-        packet_id: packet_id(7),
-        subscription_id: None,
-        user: Vec::new(),
-        filters: vec![SubscribeFilter { filter: filter.into(), options: SubscribeOptions::default() }],
-    }));
-    match client.receive() {
-        Packet::SubAck(SubAck { reasons, .. }) => reasons[0],
-        other => panic!("no SUBACK but {other:?}"),
-    }
-}
-
-/// The reason in the DISCONNECT with which an MQTT 5 connection ended.
-fn goodbye(client: &mut RawClient) -> ReasonCode {
-    match client.until_closed().pop() {
-        Some(Packet::Disconnect(disconnect)) => disconnect.reason,
-        other => panic!("closed without a DISCONNECT: {other:?}"),
-    }
+    client.try_subscribe(&[(filter, QoS::AtMostOnce)])[0]
 }
 
 fn is_success(answer: &Packet) -> bool {
@@ -116,17 +82,17 @@ fn is_success(answer: &Packet) -> bool {
 fn max_packet() {
     let ward = Ward::with("max_packet = \"2KiB\"");
     let mut client = ward.client(Version::V5, "large");
-    assert!(is_success(&client.publish("large", &[b'x'; 2_000], 1)));
+    client.deliver("large", [b'x'; 2_000], 1);
     client.send_publish("large", &[b'x'; 2_048], 2);
-    assert_eq!(goodbye(&mut client), ReasonCode::PacketTooLarge);
+    assert_eq!(client.goodbye(), ReasonCode::PacketTooLarge);
     let mut client = ward.client(Version::V311, "large");
     client.send_publish("large", &[b'x'; 2_048], 2);
     assert_eq!(client.until_closed(), []);
     let (_, answer) = ward.answer(connect(Version::V5, "large"));
     assert_eq!(answer.expect("let in").properties.maximum_packet_size, Some(2_048));
     let mut lab = RawClient::connected(ward.broker.address("lab"), Version::V5, "larger");
-    assert!(is_success(&lab.publish("large", &[b'x'; 20_000], 1)));
-    ward.check("max_packet", 2.0);
+    lab.deliver("large", [b'x'; 20_000], 1);
+    ward.check("max_packet", 2);
 }
 
 #[test]
@@ -137,7 +103,7 @@ fn max_keep_alive() {
         let (_client, answer) = ward.answer(with(asked));
         assert_eq!(answer.expect("let in").properties.server_keep_alive, given, "{asked}");
     }
-    ward.check("max_keep_alive", 2.0);
+    ward.check("max_keep_alive", 2);
 }
 
 #[test]
@@ -151,8 +117,8 @@ fn receive_max() {
         assert!(matches!(client.receive(), Packet::PubRec(ack) if !ack.reason.is_error()));
     }
     client.send(&publish("hasty", QoS::AtLeastOnce, 3));
-    assert_eq!(goodbye(&mut client), ReasonCode::ReceiveMaximumExceeded);
-    ward.check("receive_max", 1.0);
+    assert_eq!(client.goodbye(), ReasonCode::ReceiveMaximumExceeded);
+    ward.check("receive_max", 1);
 }
 
 #[test]
@@ -167,10 +133,10 @@ fn topic_alias_max() {
         if taken {
             assert!(is_success(&client.receive()));
         } else {
-            assert_eq!(goodbye(&mut client), ReasonCode::TopicAliasInvalid);
+            assert_eq!(client.goodbye(), ReasonCode::TopicAliasInvalid);
         }
     }
-    ward.check("topic_alias_max", 1.0);
+    ward.check("topic_alias_max", 1);
 }
 
 #[test]
@@ -180,7 +146,7 @@ fn in_flight() {
     reader.subscribe("flight/#");
     let mut writer = RawClient::connected(ward.broker.address("lab"), Version::V5, "writer");
     for id in 1..=4 {
-        assert!(is_success(&writer.publish("flight/1", id.to_string().as_bytes(), id)));
+        writer.deliver("flight/1", id.to_string().as_bytes(), id);
     }
     let next = |reader: &mut RawClient| match reader.receive() {
         Packet::Publish(publish) => publish,
@@ -188,17 +154,11 @@ fn in_flight() {
     };
     let first = next(&mut reader);
     assert_eq!(next(&mut reader).payload, "2");
-    assert_eq!(metric(&ward.broker, "wardline_publishes_in_flight"), 2.0);
+    assert_eq!(ward.broker.metric::<u64>("wardline_publishes_in_flight"), 2);
     // What answers the ping would have come after the third, had that been sent.
     reader.send(&Packet::PingReq);
     assert_eq!(reader.receive(), Packet::PingResp);
-    let packet_id = first.packet_id.expect("QoS 1");
-    reader.send(&Packet::PubAck(Ack {
-        packet_id,
-        reason: ReasonCode::Success,
-        reason_string: None,
-        user: Vec::new(),
-    }));
+    reader.acknowledge(&first);
     assert_eq!(next(&mut reader).payload, "3");
     ward.bystanders.are_undisturbed();
 }
@@ -212,7 +172,7 @@ fn session_expiry_max() {
         let (_client, answer) = ward.answer(connect);
         assert_eq!(answer.expect("let in").properties.session_expiry, told, "{asked}");
     }
-    ward.check("session_expiry_max", 1.0);
+    ward.check("session_expiry_max", 1);
 }
 
 #[test]
@@ -227,7 +187,7 @@ fn subscriptions() {
         assert_eq!(subscribe(&mut client, "c"), refused);
         assert_eq!(subscribe(&mut client, "b"), ReasonCode::Success, "one that it has is no third");
     }
-    ward.check("subscriptions", 2.0);
+    ward.check("subscriptions", 2);
 }
 
 #[test]
@@ -250,7 +210,7 @@ fn topic_levels_and_topic_bytes() {
         client.send(&publish("a/b/c", QoS::AtLeastOnce, 3));
         assert!(is_success(&client.receive()));
         client.send(&publish(topic, QoS::AtMostOnce, 0));
-        assert_eq!(goodbye(&mut client), ReasonCode::TopicNameInvalid);
+        assert_eq!(client.goodbye(), ReasonCode::TopicNameInvalid);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let mut old = ward.client(Version::V311, "deep");
             assert_eq!(subscribe(&mut old, topic), ReasonCode::UnspecifiedError);
@@ -272,11 +232,11 @@ fn topic_levels_and_topic_bytes() {
         }
     }
     // A publish at each QoS, a subscription and a will of MQTT 5; two publishes, two subscriptions and a will of 3.1.1.
-    ward.reached("topic_levels", 10.0);
-    ward.reached("topic_bytes", 10.0);
+    ward.reached("topic_levels", 10);
+    ward.reached("topic_bytes", 10);
     ward.bystanders.are_undisturbed();
     let mut lab = RawClient::connected(ward.broker.address("lab"), Version::V5, "deep");
-    assert!(is_success(&lab.publish("a/b/c/d", b"97", 1)));
+    lab.deliver("a/b/c/d", b"97", 1);
     assert_eq!(ward.broker.terminate().status, Some(0));
     let rows = record::sqlite(
         &ward.site.audit_db(),
@@ -291,7 +251,7 @@ fn connections() {
     let ward = Ward::with("connections = 1");
     let first = ward.client(Version::V5, "first");
     assert_eq!(RawClient::open(ward.small(), Version::V5).until_closed(), []);
-    ward.reached("connections", 1.0);
+    ward.reached("connections", 1);
     drop(first);
     // The broker learns of the end a moment after it, and nothing tells when.
     let deadline = Instant::now() + DEADLINE;
@@ -312,7 +272,7 @@ fn connections_per_principal() {
     assert_eq!(answer.expect("an answer").reason, ReasonCode::QuotaExceeded);
     let (_, answer) = ward.answer(connect(Version::V311, "third"));
     assert_eq!(answer.expect("an answer").reason, ReasonCode::ServerUnavailable);
-    ward.reached("connections_per_principal", 2.0);
+    ward.reached("connections_per_principal", 2);
     // Who takes over his own session is no more than before.
     let first_again = ward.client(Version::V5, "first");
     drop((first, first_again));
@@ -339,7 +299,7 @@ fn connections_per_second() {
     }
     assert!(began.elapsed() >= Duration::from_millis(990), "four at once, then one each 250 ms");
     let name = "wardline_limit_reached_total{limit=\"connections_per_second\",listener=\"small\"}";
-    assert!(metric(&ward.broker, name) >= 4.0);
+    assert!(ward.broker.metric::<u64>(name) >= 4);
 }
 
 #[test]
@@ -370,7 +330,7 @@ fn publishes_per_second() {
     assert!(began.elapsed() >= Duration::from_millis(1_990), "four at once, then one each 250 ms");
     assert!(heard.expect("the bystander's message") < 12);
     let name = "wardline_limit_reached_total{limit=\"publishes_per_second\",listener=\"small\"}";
-    assert!(metric(&ward.broker, name) >= 8.0);
+    assert!(ward.broker.metric::<u64>(name) >= 8);
 }
 
 #[test]
@@ -388,7 +348,7 @@ fn bytes_per_second() {
     // Of five packets the first two are within the second's worth, and the third goes into debt.
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     let name = "wardline_limit_reached_total{limit=\"bytes_per_second\",listener=\"small\"}";
-    assert!(metric(&ward.broker, name) >= 2.0);
+    assert!(ward.broker.metric::<u64>(name) >= 2);
 }
 
 #[test]
@@ -401,5 +361,5 @@ fn connect_timeout() {
     assert_eq!(slow.until_closed(), []);
     patient.send(&Packet::Connect(Box::new(connect(Version::V311, "patient"))));
     assert!(matches!(patient.receive(), Packet::ConnAck(answer) if !answer.reason.is_error()));
-    ward.check("connect_timeout", 2.0);
+    ward.check("connect_timeout", 2);
 }

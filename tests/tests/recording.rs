@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rumqttc::v5::mqttbytes::v5 as packet5;
-use wardline_tests::rumqtt::{V5, tls};
+use wardline_tests::rumqtt::V5;
 use wardline_tests::{Broker, Site, record, wardline, workspace};
 
 const RULES: &str = r#"
@@ -84,13 +84,10 @@ fn a_recording_played_over_mutual_tls_gives_the_pager_the_same_alerts_and_the_re
     site.write("rules.toml", RULES);
     let (csv, _) = recording(&site);
     let (expected, _) = replay(&site, &csv, "");
-    let (_, nurse) = (site.device("mon-12"), site.staff("n.ito"));
+    site.device("mon-12");
     let broker = Broker::start(&site);
     let port = broker.port("ward");
-    let badge = site.token_bound_to("staff:n.ito", &nurse);
-    let mut pager = V5::connect("pager", port, tls(&site.ca(), Some(&nurse)), Some(&badge)).unwrap();
-    pager.client.subscribe("alerts/icu-3/nurse/#", rumqttc::v5::mqttbytes::QoS::AtLeastOnce).unwrap();
-    pager.wait(|packet| matches!(packet, packet5::Packet::SubAck(_)).then_some(())).unwrap();
+    let mut pager = V5::pager(&site, &broker);
 
     let certs = site.path().join("certs");
     let simulate = wardline()

@@ -13,11 +13,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use wardline_tests::{Broker, DEADLINE, RawClient, Site, connect};
-use wardline_wire::{
-    Ack, Connect, Packet, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscribeOptions, Version,
-    encode,
-};
+use wardline_tests::{Broker, DEADLINE, RawClient, Site, ack, connect, packet_id};
+use wardline_wire::{Connect, Packet, Publish, QoS, ReasonCode, Version, encode};
 
 /// What waits.
 const MESSAGES: u32 = 200_000;
@@ -46,22 +43,6 @@ fn durable(client_id: &str) -> Connect {
     connect
 }
 
-fn subscribe(client: &mut RawClient, filters: &[(&str, QoS)]) {
-    client.send(&Packet::Subscribe(Subscribe {
-        packet_id: 1.try_into().map(wardline_wire::PacketId).unwrap(),
-        subscription_id: None,
-        user: Vec::new(),
-        filters: filters
-            .iter()
-            .map(|&(filter, qos)| SubscribeFilter {
-                filter: filter.into(),
-                options: SubscribeOptions { qos, ..SubscribeOptions::default() },
-            })
-            .collect(),
-    }));
-    assert!(matches!(client.receive(), Packet::SubAck(_)));
-}
-
 /// A payload that names its place among its publisher's.
 fn payload(number: u32, bytes: usize) -> Vec<u8> {
     let mut payload = format!("{number:010}").into_bytes();
@@ -83,12 +64,10 @@ fn publish_all(address: SocketAddr, topic: &str, messages: u32) {
             let mut bytes = BytesMut::new();
             for first in (0..messages).step_by(500) {
                 for number in first..messages.min(first + 500) {
-                    let id =
-                        u16::try_from(number + 1).unwrap().try_into().map(wardline_wire::PacketId).unwrap();
                     let publish = Publish {
                         qos: QoS::AtLeastOnce,
                         topic: topic.into(),
-                        packet_id: Some(id),
+                        packet_id: Some(packet_id(u16::try_from(number + 1).unwrap())),
                         payload: payload(number, PAYLOAD_BYTES).into(),
                         ..Publish::default()
                     };
@@ -145,9 +124,8 @@ impl Heard {
 
 /// The acknowledgement of what has come, to be sent in one piece with others.
 fn acknowledge(publish: &Publish, version: Version, out: &mut BytesMut) {
-    if let Some(packet_id) = publish.packet_id {
-        let ack = Ack { packet_id, reason: ReasonCode::Success, reason_string: None, user: Vec::new() };
-        encode(&Packet::PubAck(ack), version, out).unwrap();
+    if let Some(id) = publish.packet_id {
+        encode(&Packet::PubAck(ack(id.0.get())), version, out).unwrap();
     }
 }
 
@@ -171,12 +149,6 @@ fn read_telemetry(client: &mut RawClient, heard: &mut Heard, mut other: impl FnM
     begun.elapsed()
 }
 
-fn metric(broker: &Broker, name: &str) -> u64 {
-    let (_, text) = broker.http("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-}
-
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -195,7 +167,7 @@ fn a_reader_that_stalls_loses_no_qos_1_and_its_alerts_come_first() {
     let lab = broker.address("lab");
     let mut reader = RawClient::connected(lab, Version::V5, "reader");
     let filters = [("ward/#", QoS::AtLeastOnce), ("alerts/#", QoS::AtLeastOnce), ("noise", QoS::AtMostOnce)];
-    subscribe(&mut reader, &filters);
+    assert!(reader.try_subscribe(&filters).iter().all(|reason| !reason.is_error()));
     // Buffers that are used once and kept are not what is measured.
     publish_all(lab, "elsewhere", 10_000);
     let before = broker.resident_bytes();
@@ -210,11 +182,10 @@ fn a_reader_that_stalls_loses_no_qos_1_and_its_alerts_come_first() {
     }
     let published = publish_telemetry(lab);
     for id in 1..=ALERTS {
-        let answer = source.publish(ALERT_TOPIC, &payload(id.into(), 10), id);
-        assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
+        source.deliver(ALERT_TOPIC, payload(id.into(), 10), id);
     }
     let grown = broker.resident_bytes().saturating_sub(before);
-    let waiting = metric(&broker, "wardline_queued_messages");
+    let waiting = broker.metric::<u64>("wardline_queued_messages");
     eprintln!(
         "{MESSAGES} QoS 1 publishes behind a stalled reader, published at {:.0}/s: {:.1} MiB resident before, {:.1} MiB more now",
         rate(published),
@@ -251,12 +222,12 @@ fn a_reader_that_stalls_loses_no_qos_1_and_its_alerts_come_first() {
     eprintln!("read at {:.0}/s; {:.1} MiB resident then", rate(read), mebibytes(broker.resident_bytes()));
 
     // Of the QoS 0 telemetry the oldest that waited is gone, and nothing else.
-    let shed = metric(&broker, "wardline_publishes_shed_total");
+    let shed = broker.metric::<u64>("wardline_publishes_shed_total");
     assert!(shed > 0 && noise.len() as u64 + shed == u64::from(NOISE), "{} and {shed} shed", noise.len());
     assert!(noise.is_sorted_by(|a, b| a < b), "in order, each once");
     let kept = noise.split_off(noise.len() - NOISE_QUEUED_MAX as usize);
     assert!(kept.into_iter().eq(NOISE - NOISE_QUEUED_MAX..NOISE), "the newest are kept");
-    assert_eq!(metric(&broker, "wardline_publishes_overflowed_total"), 0);
+    assert_eq!(broker.metric::<u64>("wardline_publishes_overflowed_total"), 0);
 }
 
 #[test]
@@ -264,7 +235,7 @@ fn an_absent_reader_gets_all_after_kill_9_and_holds_no_memory() {
     let site = Site::new();
     let broker = Broker::start(&site);
     let mut reader = RawClient::connected_by(broker.address("lab"), durable("reader"));
-    subscribe(&mut reader, &[("ward/#", QoS::AtLeastOnce)]);
+    reader.subscribe("ward/#");
     drop(reader);
     publish_all(broker.address("lab"), "elsewhere", 10_000);
     let before = broker.resident_bytes();
@@ -276,7 +247,7 @@ fn an_absent_reader_gets_all_after_kill_9_and_holds_no_memory() {
         mebibytes(before),
         mebibytes(grown)
     );
-    assert_eq!(metric(&broker, "wardline_queued_messages"), u64::from(MESSAGES));
+    assert_eq!(broker.metric::<u64>("wardline_queued_messages"), u64::from(MESSAGES));
     assert!(grown < GROWTH_BYTES_MAX, "{:.1} MiB more for what waits", mebibytes(grown));
     broker.kill();
 
@@ -285,7 +256,7 @@ fn an_absent_reader_gets_all_after_kill_9_and_holds_no_memory() {
     let resident = broker.resident_bytes();
     eprintln!("restarted in {:.1} s: {:.1} MiB resident", begun.elapsed().as_secs_f64(), mebibytes(resident));
     assert!(resident < before + GROWTH_BYTES_MAX, "{:.1} MiB after the restart", mebibytes(resident));
-    assert_eq!(metric(&broker, "wardline_queued_messages"), u64::from(MESSAGES));
+    assert_eq!(broker.metric::<u64>("wardline_queued_messages"), u64::from(MESSAGES));
 
     let begun = Instant::now();
     let mut reader = RawClient::connected_by(broker.address("lab"), durable("reader"));
@@ -309,13 +280,13 @@ fn what_the_journal_does_not_give_back_is_never_passed_over() {
     let broker = Broker::start(&site);
     let lab = broker.address("lab");
     let mut reader = RawClient::connected_by(lab, durable("reader"));
-    subscribe(&mut reader, &[("ward/#", QoS::AtLeastOnce)]);
+    reader.subscribe("ward/#");
     drop(reader);
     let mut source = RawClient::connected(lab, Version::V5, "source");
-    assert!(matches!(source.publish("ward/b12", b"no penicillin", 1), Packet::PubAck(_)));
+    source.deliver("ward/b12", b"no penicillin", 1);
     // Whoever reads the journal in order has passed the place before it is damaged.
     let deadline = Instant::now() + DEADLINE;
-    while metric(&broker, "wardline_audit_lag_records") > 0 {
+    while broker.metric::<u64>("wardline_audit_lag_records") > 0 {
         assert!(Instant::now() < deadline, "the audit store does not catch up");
     }
     let segment = site.path().join("data/journal/00000000000000000000.seg");
@@ -330,7 +301,7 @@ fn what_the_journal_does_not_give_back_is_never_passed_over() {
         matches!(&heard[..], [Packet::Disconnect(told)] if told.reason == ReasonCode::ImplementationSpecificError),
         "{heard:?}"
     );
-    assert_eq!(metric(&broker, "wardline_publishes_unreadable_total"), 1);
+    assert_eq!(broker.metric::<u64>("wardline_publishes_unreadable_total"), 1);
     broker.wait_for_log("which file is damaged, and where", |line| {
         line.contains("00000000000000000000.seg is damaged at byte")
     });

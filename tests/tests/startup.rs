@@ -1,12 +1,10 @@
-//! A broker that cannot do its work says why at once, and one that loses its disk stops acknowledging.
+//! A broker that cannot do its work says why at once.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests assert as tests do")]
 
 use std::net::TcpListener;
-use std::process::Command;
 
-use wardline_tests::{Broker, Exit, RawClient, Site, wardline};
-use wardline_wire::{Packet, Version};
+use wardline_tests::{Broker, Exit, Site, wardline};
 
 /// Nothing for a developer: no panic, no backtrace.
 fn is_for_people(end: &Exit) {
@@ -73,59 +71,11 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_second_broker_on_the_same_data_is_refused() {
-    let site = Site::new();
-    let _first = Broker::start(&site);
-    let end = Broker::fail_to_start(&site, &[]);
-    assert_eq!(end.status, Some(1), "{}", end.said);
-    assert!(end.said.contains("data/journal"), "{}", end.said);
-    is_for_people(&end);
-}
-
-#[test]
 fn a_data_directory_that_cannot_be_written_is_named() {
     let site = Site::new();
     // Permissions would not stop a test that runs as root; nobody makes directories here.
     let end = Broker::fail_to_start(&site, &[("WARDLINE__NODE__DATA", "/proc/wardline")]);
     assert_eq!(end.status, Some(1), "{}", end.said);
     assert!(end.said.contains("/proc/wardline"), "{}", end.said);
-    is_for_people(&end);
-}
-
-/// `wardline serve` with a file system of 12 MiB as its data directory, in a mount namespace that goes with it.
-fn serve_on_a_small_disk(site: &Site) -> Broker {
-    let program = wardline().get_program().to_owned();
-    std::fs::create_dir(site.path().join("data")).unwrap();
-    let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs -o size=12m tmpfs \"$1\" && exec \"$2\" serve --config \"$3\"";
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
-    command.arg(site.path().join("data")).arg(program).arg(site.config());
-    command.env("WARDLINE__JOURNAL__SEGMENT", "2MiB");
-    Broker::start_command(&mut command)
-}
-
-/// [MQTT3-4.8.0-2]
-#[test]
-fn a_full_disk_ends_acknowledgements_and_is_said() {
-    let site = Site::new();
-    let mut broker = serve_on_a_small_disk(&site);
-    let mut client = RawClient::connected(broker.address("lab"), Version::V311, "monitor");
-    let mut sender = client.sender();
-    let sending = std::thread::spawn(move || {
-        let payload = vec![b'x'; 16 * 1024];
-        // 64 MiB do not fit.
-        (1..=4_096).take_while(|id| sender.publish("ward/b12/note", &payload, *id)).count()
-    });
-    let acknowledged = std::iter::from_fn(|| client.try_receive())
-        .filter(|packet| matches!(packet, Packet::PubAck(_)))
-        .count();
-    sending.join().unwrap();
-    assert!(
-        acknowledged * 16 * 1024 < 12 << 20,
-        "{acknowledged} publishes were acknowledged on a disk that is too small"
-    );
-    let end = broker.wait();
-    assert_eq!(end.status, Some(1), "{}", end.said);
-    assert!(end.said.contains("No space left on device"), "{}", end.said);
     is_for_people(&end);
 }

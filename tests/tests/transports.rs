@@ -10,14 +10,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
-use wardline_tests::rumqtt::client_config;
+use wardline_tests::rumqtt::{client_config, client_config_of};
 use wardline_tests::{
-    Broker, Credentials, DEADLINE, Opcode, Process, RawClient, Site, WebSocket, connect, record, tcp,
-    workspace,
+    Broker, Bystanders, Credentials, DEADLINE, Opcode, Process, RawClient, Site, WebSocket, connect,
+    packet_id, paho_round_trip, record, tcp,
 };
 use wardline_wire::{Connect, Packet, Version};
 
@@ -26,12 +27,6 @@ const SHORT_TIMEOUT: (&str, &str) = ("WARDLINE__LIMITS__CONNECT_TIMEOUT", "1s");
 
 const TLS: &str = "certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\nclient_ca = \"certs/ca.pem\"\n\
                    crl = [\"certs/ca.crl\"]\n";
-
-/// Adds a listener `extra`.
-fn add_listener(site: &Site, lines: &str) {
-    let listener = format!("[[listener]]\nname = \"extra\"\n{lines}\n\n[[identity.issuer]]");
-    site.edit("wardline.toml", "[[identity.issuer]]", &listener);
-}
 
 /// An orderly end.
 const DISCONNECT: &[u8] = &[0xE0, 0];
@@ -90,21 +85,6 @@ fn drain(mut stream: impl Read) -> Vec<u8> {
     }
 }
 
-/// A client that does nothing wrong and is still there, on the connection it had.
-struct Bystander(RawClient, u16);
-
-impl Bystander {
-    fn of(broker: &Broker) -> Self {
-        Self(RawClient::connected(broker.address("lab"), Version::V5, "bystander"), 0)
-    }
-
-    fn is_undisturbed(&mut self) {
-        self.1 += 1;
-        let answer = self.0.publish("bystander/1", b"here", self.1);
-        assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
-    }
-}
-
 /// A version 2 header: PROXY over TCP4 from 203.0.113.7:40000, with a checksum.
 fn proxy_v2() -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13".to_vec();
@@ -126,7 +106,7 @@ fn add_proxied_listener(site: &Site, trusted: &str) {
     let lines = format!(
         "bind = \"127.0.0.1:0\"\ntransport = \"tcp\"\nrequire = [\"token\"]\nproxy_protocol = true\nproxy_trusted = [\"{trusted}\"]"
     );
-    add_listener(site, &lines);
+    site.add_listener("extra", &lines);
 }
 
 #[test]
@@ -155,8 +135,7 @@ fn a_trusted_proxy_says_where_clients_come_from() {
         client.send_bytes(&header[..9]);
         client.send_bytes(&header[9..]);
         let mut client = client.admitted(with_token(id, &token));
-        let answer = client.publish("from/behind", b"x", 1);
-        assert!(matches!(answer, Packet::PubAck(_)), "{answer:?}");
+        client.deliver("from/behind", b"x", 1);
     }
     broker.terminate();
     let expected: Vec<_> = headers
@@ -177,7 +156,7 @@ fn what_the_proxy_says_comes_before_tls() {
         "bind = \"127.0.0.1:0\"\ntransport = \"wss\"\n{TLS}require = [\"certificate\"]\nproxy_protocol = true\n\
          proxy_trusted = [\"127.0.0.1\", \"::1\"]"
     );
-    add_listener(&site, &lines);
+    site.add_listener("extra", &lines);
     let device = site.device("mon-12");
     let broker = Broker::start(&site);
     let mut socket = tcp(broker.address("extra"));
@@ -194,7 +173,7 @@ fn without_a_good_header_nobody_passes_for_a_proxy() {
     let site = Site::new();
     add_proxied_listener(&site, "127.0.0.1");
     let broker = Broker::start_with(&site, &[SHORT_TIMEOUT]);
-    let mut bystander = Bystander::of(&broker);
+    let mut bystanders = Bystanders::of(&broker);
     let mut checksum = proxy_v2();
     *checksum.last_mut().unwrap() ^= 1;
     let cases: [(&[u8], &str); 6] = [
@@ -210,7 +189,7 @@ fn without_a_good_header_nobody_passes_for_a_proxy() {
         let mut socket = tcp(broker.address("extra"));
         let _ = socket.write_all(bytes);
         assert!(drain(socket).is_empty());
-        bystander.is_undisturbed();
+        bystanders.are_undisturbed();
     }
     broker.terminate();
     let refusals = refusals(&site);
@@ -226,12 +205,12 @@ fn a_header_from_somewhere_else_is_not_believed() {
     let site = Site::new();
     add_proxied_listener(&site, "192.0.2.0/24");
     let broker = Broker::start(&site);
-    let mut bystander = Bystander::of(&broker);
+    let mut bystanders = Bystanders::of(&broker);
     let mut socket = tcp(broker.address("extra"));
     let peer = socket.local_addr().unwrap().to_string();
     let _ = socket.write_all(&proxy_v2());
     assert!(drain(socket).is_empty());
-    bystander.is_undisturbed();
+    bystanders.are_undisturbed();
     broker.terminate();
     let refusals = refusals(&site);
     assert!(
@@ -268,7 +247,7 @@ fn packets_are_split_and_joined_across_frames() {
         encoded(&Packet::Publish(wardline_wire::Publish {
             qos: wardline_wire::QoS::AtLeastOnce,
             topic: "split/x".into(),
-            packet_id: std::num::NonZeroU16::new(id).map(wardline_wire::PacketId),
+            packet_id: Some(packet_id(id)),
             payload: vec![b'x'; 1_000].into(),
             ..wardline_wire::Publish::default()
         }))
@@ -301,7 +280,7 @@ fn packets_are_split_and_joined_across_frames() {
 fn frames_that_are_not_mqtt_close_the_websocket_with_the_reason() {
     let site = Site::new();
     let broker = Broker::start_with(&site, &[("WARDLINE__LIMITS__MAX_PACKET", "4KiB")]);
-    let mut bystander = Bystander::of(&broker);
+    let mut bystanders = Bystanders::of(&broker);
     let large = vec![0; 70_000];
     let cases: [(Opcode, &[u8], u16); 5] = [
         (Opcode::Text, b"\x10\x0c", 1003),
@@ -319,7 +298,7 @@ fn frames_that_are_not_mqtt_close_the_websocket_with_the_reason() {
             RawClient::over(websocket(&broker), Version::V5).admitted(connect(Version::V5, "wrong"));
         client.stream().send(opcode, true, payload);
         assert_eq!(client.stream().until_closed(), Some(code), "{opcode:?}");
-        bystander.is_undisturbed();
+        bystanders.are_undisturbed();
     }
     broker.terminate();
     let ends = "SELECT reason FROM access WHERE event = 'disconnect' AND client_id = 'wrong'";
@@ -347,7 +326,7 @@ fn either_side_closes_a_websocket_with_a_handshake() {
 fn a_request_that_is_not_for_mqtt_gets_an_answer_and_a_row() {
     let site = Site::new();
     let broker = Broker::start(&site);
-    let mut bystander = Bystander::of(&broker);
+    let mut bystanders = Bystanders::of(&broker);
     let mqtt = "Sec-WebSocket-Protocol: mqtt\r\n";
     let elsewhere = format!("{mqtt}Origin: https://elsewhere.example\r\n");
     let here = format!("{mqtt}Origin: https://LOCALHOST:1883\r\n");
@@ -366,7 +345,7 @@ fn a_request_that_is_not_for_mqtt_gets_an_answer_and_a_row() {
     let mut garbage = tcp(broker.address("web"));
     garbage.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0\r\n\r\n").unwrap();
     assert!(drain(garbage).starts_with(b"HTTP/1.1 400 "));
-    bystander.is_undisturbed();
+    bystanders.are_undisturbed();
     broker.terminate();
     let refusals = refusals(&site);
     // Each is recorded after its answer, and so in any order.
@@ -384,7 +363,7 @@ fn a_secure_websocket_takes_certificate_and_token() {
     let site = Site::new();
     let lines =
         format!("bind = \"127.0.0.1:0\"\ntransport = \"wss\"\n{TLS}require = [\"certificate\", \"token\"]");
-    add_listener(&site, &lines);
+    site.add_listener("extra", &lines);
     let device = site.device("mon-12");
     let broker = Broker::start(&site);
     let open = || {
@@ -393,8 +372,7 @@ fn a_secure_websocket_takes_certificate_and_token() {
     };
     let token = site.token_bound_to("device:mon-12", &device);
     let mut client = open().admitted(with_token("mon-12", &token));
-    let answer = client.publish("telemetry/icu-3/b12/mon-12/spo2", b"97", 1);
-    assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
+    client.deliver("telemetry/icu-3/b12/mon-12/spo2", b"97", 1);
     let mut refused = open();
     refused.send(&Packet::Connect(Box::new(with_token("mon-12", &site.token("device:mon-13")))));
     assert!(matches!(refused.receive(), Packet::ConnAck(answer) if answer.reason.is_error()));
@@ -409,23 +387,15 @@ fn a_secure_websocket_takes_certificate_and_token() {
 fn paho_comes_over_secure_websockets_with_a_certificate() {
     let site = Site::new();
     let lines = format!("bind = \"127.0.0.1:0\"\ntransport = \"wss\"\n{TLS}require = [\"certificate\"]");
-    add_listener(&site, &lines);
-    site.edit(
-        "policy.toml",
-        "[roles.nurse]",
-        "[roles.round]\npublish = [\"ward/#\"]\nsubscribe = [\"ward/#\"]\n[roles.nurse]",
-    );
-    site.edit("policy.toml", "roles = [\"monitor\"]", "roles = [\"monitor\", \"round\"]");
+    site.add_listener("extra", &lines);
+    site.allow_round_trip();
     let device = site.device("mon-12");
     let broker = Broker::start(&site);
     for version in ["3.1.1", "5"] {
-        // Debian's Python is the one that has Debian's package.
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(workspace().join("tests/clients/paho_smoke.py"));
-        command.args(["localhost", &broker.port("extra").to_string(), version, "websockets"]);
-        let mut script =
-            Process::start(command.args([site.ca(), device.certificate.clone(), device.key.clone()]));
-        assert!(script.wait().success(), "{}", script.said());
+        let port = broker.port("extra").to_string();
+        let connection = ["localhost", &port, version, "websockets"].map(PathBuf::from);
+        let files = [site.ca(), device.certificate.clone(), device.key.clone()];
+        paho_round_trip(connection.into_iter().chain(files));
     }
 }
 
@@ -443,15 +413,15 @@ fn tls_is_spoken_from_the_configured_version_on_and_never_below_1_2() {
     let site = Site::new();
     let lines =
         "bind = \"127.0.0.1:0\"\ntransport = \"tls\"\nrequire = [\"certificate\"]\ntls_min = \"1.3\"\n";
-    add_listener(&site, &format!("{lines}{TLS}"));
+    site.add_listener("extra", &format!("{lines}{TLS}"));
     let device = site.device("mon-12");
     let broker = Broker::start(&site);
-    let mut bystander = Bystander::of(&broker);
+    let mut bystanders = Bystanders::of(&broker);
     let (both, only_1_3) = (broker.port("bedside"), broker.port("extra"));
     assert!(mosquitto_gets_in(&site, both, &device, "tlsv1.2"));
     assert!(mosquitto_gets_in(&site, both, &device, "tlsv1.3"));
     assert!(mosquitto_gets_in(&site, only_1_3, &device, "tlsv1.3"));
-    let only_1_2 = client_config_of(&site, &device, &rustls::version::TLS12);
+    let only_1_2 = client_config_of(&site.ca(), Some(&device), &[&rustls::version::TLS12]);
     let stream = try_tls(tcp(broker.address("bedside")), &only_1_2).unwrap();
     RawClient::over(stream, Version::V311).admitted(connect(Version::V311, "old"));
     let refused = try_tls(tcp(broker.address("extra")), &only_1_2).unwrap_err().to_string();
@@ -465,7 +435,7 @@ fn tls_is_spoken_from_the_configured_version_on_and_never_below_1_2() {
     socket.write_all(&hello).unwrap();
     let answer = drain(socket);
     assert!(matches!(answer.as_slice(), [0x15, 3, _, 0, 2, 2, _]), "{answer:x?}");
-    bystander.is_undisturbed();
+    bystanders.are_undisturbed();
 }
 
 #[test]
@@ -479,7 +449,7 @@ fn a_revoked_device_does_not_resume_its_session() {
     };
     for (reloads, version) in (1..).zip([&rustls::version::TLS12, &rustls::version::TLS13]) {
         // Certificates that the client has shown before are remembered in its configuration, and so are sessions.
-        let config = client_config_of(&site, &device, version);
+        let config = client_config_of(&site.ca(), Some(&device), &[version]);
         let visit = || {
             let stream = try_tls(tcp(broker.address("bedside")), &config)?;
             let mut client = RawClient::over(stream, Version::V5);
@@ -514,23 +484,6 @@ fn wait_until<T>(look: impl Fn() -> Option<T>) -> T {
         assert!(started.elapsed() < DEADLINE, "it does not come about");
         std::thread::yield_now();
     }
-}
-
-fn client_config_of(
-    site: &Site,
-    device: &Credentials,
-    version: &'static rustls::SupportedProtocolVersion,
-) -> Arc<ClientConfig> {
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(site.ca()).unwrap()).unwrap();
-    let chain =
-        CertificateDer::pem_file_iter(&device.certificate).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(&device.key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-    Arc::new(builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap())
 }
 
 #[test]
@@ -614,10 +567,10 @@ fn hears_why(stream: &mut (impl Read + Write), large: &[u8]) {
 fn a_handshake_that_stalls_gives_its_place_back() {
     let site = Site::new();
     let lines = format!("bind = \"127.0.0.1:0\"\ntransport = \"wss\"\n{TLS}require = [\"certificate\"]");
-    add_listener(&site, &lines);
+    site.add_listener("extra", &lines);
     let device = site.device("mon-12");
-    let broker = Broker::start_with(&site, &[SHORT_TIMEOUT, ("WARDLINE__LIMITS__CONNECTIONS", "4")]);
-    let mut bystander = Bystander::of(&broker);
+    let broker = Broker::start_with(&site, &[SHORT_TIMEOUT, ("WARDLINE__LIMITS__CONNECTIONS", "5")]);
+    let mut bystanders = Bystanders::of(&broker);
     // All the other places: nothing at all, half a ClientHello, and TLS without a request.
     let silent = tcp(broker.address("extra"));
     let mut half = tcp(broker.address("extra"));
@@ -633,7 +586,7 @@ fn a_handshake_that_stalls_gives_its_place_back() {
         "Sec-WebSocket-Protocol: mqtt\r\n",
     );
     RawClient::over(websocket, Version::V5).admitted(connect(Version::V5, "mon-12"));
-    bystander.is_undisturbed();
+    bystanders.are_undisturbed();
     broker.terminate();
     let reasons: Vec<_> = refusals(&site).into_iter().map(|[_, _, reason]| reason).collect();
     for stalled in ["TLS handshake took too long", "WebSocket handshake took too long"] {
@@ -660,7 +613,7 @@ fn a_socket_of_both_families_shows_each_client_in_its_own() {
     }
     let site = Site::new();
     let lines = format!("bind = \"[::]:0\"\ntransport = \"tls\"\n{TLS}require = [\"certificate\"]");
-    add_listener(&site, &lines);
+    site.add_listener("extra", &lines);
     let device = site.device("mon-12");
     let broker = Broker::start(&site);
     let port = broker.port("extra");
@@ -684,7 +637,7 @@ fn loopback_is_loopback_in_both_families() {
     for bind in ["[::1]:0", "[::ffff:127.0.0.1]:0"] {
         let site = Site::new();
         let lines = format!("bind = \"{bind}\"\ntransport = \"tcp\"\nanonymous = \"service:lab\"");
-        add_listener(&site, &lines);
+        site.add_listener("extra", &lines);
         let broker = Broker::start(&site);
         let host = if bind.starts_with("[::1]") { "::1" } else { "127.0.0.1" };
         let address = SocketAddr::new(host.parse().unwrap(), broker.port("extra"));
@@ -723,8 +676,7 @@ fn little_telemetry_stands_before_an_alert_in_a_slow_clients_socket() {
             assert!(matches!(publisher.receive(), Packet::PubAck(_)));
         }
     }
-    let answer = publisher.publish("telemetry/icu-3/b12/mon-12/spo2", b"84", 1);
-    assert!(matches!(&answer, Packet::PubAck(ack) if !ack.reason.is_error()), "{answer:?}");
+    publisher.deliver("telemetry/icu-3/b12/mon-12/spo2", b"84", 1);
 
     let mut before = 0;
     loop {

@@ -42,4 +42,4 @@ pub use rows::Table;
 pub use source::{JournalSource, Source, SourceError};
 pub use store::{SCHEMA_VERSION, Store, StoreError};
 pub use tree::Hash;
-pub use verify::{Expectations, FINDINGS_MAX, Finding, Report, nodes, stored_keys, verify};
+pub use verify::{Expectations, FINDINGS_MAX, Finding, Report, nodes, recorded, stored_keys, verify};

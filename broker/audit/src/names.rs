@@ -33,6 +33,7 @@ impl Named for AccessEvent {
         (Self::Reauthenticate, "reauthenticate"),
         (Self::Reload, "reload"),
         (Self::SessionEnd, "session-end"),
+        (Self::Lost, "lost"),
     ];
 }
 

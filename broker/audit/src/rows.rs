@@ -171,6 +171,11 @@ impl StoredRow {
         })
     }
 
+    /// Whether it stands for a record that was lost before it could be audited.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.table == Table::Access && self.cells.text(6) == Ok(AccessEvent::Lost.name())
+    }
+
     /// Whether it is a publish whose payload is not there, only its digest.
     pub(crate) fn lacks_payload(&self) -> bool {
         let bytes = self.cells.int(13).unwrap_or_default();

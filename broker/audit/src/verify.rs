@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use wardline_journal::Offset;
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::heads::{self, StoredBatch, StoredCheckpoint, StoredHead};
@@ -79,6 +80,11 @@ pub enum Finding {
         /// What is wrong.
         why: String,
     },
+    /// Rows that say of themselves that their records were lost before they reached the store.
+    Lost {
+        /// Their `seq`.
+        seqs: Range<u64>,
+    },
     /// The cursor contradicts the rows.
     Cursor {
         /// What is wrong.
@@ -98,6 +104,12 @@ impl fmt::Display for Finding {
             Self::Changed { seq, table, why } => write!(f, "changed row {seq} in {table}: {why}"),
             Self::Batch { end, why } => write!(f, "batch that ends at {end}: {why}"),
             Self::Checkpoint { size, why } => write!(f, "checkpoint {size}: {why}"),
+            Self::Lost { seqs } => write!(
+                f,
+                "lost records {} to {}: the journal was damaged before they were audited, and they are in its quarantine",
+                seqs.start,
+                seqs.end - 1
+            ),
             Self::Cursor { why } => write!(f, "cursor: {why}"),
         }
     }
@@ -148,6 +160,24 @@ pub async fn nodes(store: &Store) -> Result<Vec<u16>, StoreError> {
         .map(|cells| cells.int(0).and_then(number))
         .collect::<Result<_, _>>()
         .map_err(|what| StoreError::Inconsistent { store: store.name().to_owned(), what })
+}
+
+/// The offset behind the last record of `node` that the store has; 0 where it was never written to.
+pub async fn recorded(store: &Store, node: u16) -> Result<Offset, StoreError> {
+    // A broker that never came to its store has no file there either.
+    if store.file().is_some_and(|file| !file.exists()) {
+        return Ok(Offset(0));
+    }
+    let mut connection = match store.reader().await {
+        Ok(connection) => connection,
+        Err(StoreError::NoSchema { .. }) => return Ok(Offset(0)),
+        Err(error) => return Err(error),
+    };
+    let values = [Value::Int(i64::from(node))];
+    let sql = "SELECT next_seq FROM cursor WHERE node = $1";
+    let cells = connection.fetch_one(sql, &values, &[Kind::Int], "reading the cursor").await?;
+    let next = cells.and_then(|cells| cells.int(0).ok()).unwrap_or_default();
+    Ok(Offset(u64::try_from(next).unwrap_or_default()))
 }
 
 /// The public keys that the store itself names for `node`. Whoever can rewrite the record can rewrite them
@@ -268,6 +298,14 @@ fn contradiction(batch: &StoredBatch, keys: &[PublicKey]) -> Option<String> {
 }
 
 impl Report {
+    /// A record that is lost; one finding for all in a row.
+    fn lost(&mut self, seq: u64) {
+        match self.findings.last_mut() {
+            Some(Finding::Lost { seqs }) if seqs.end == seq => seqs.end += 1,
+            _ => self.add(Finding::Lost { seqs: seq..seq + 1 }),
+        }
+    }
+
     fn add(&mut self, finding: Finding) {
         self.findings_count += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -313,6 +351,9 @@ impl Pass<'_> {
             return Ok(());
         };
         self.skip_to(place).await?;
+        if row.is_lost() {
+            self.report.lost(place);
+        }
         let digest = row.checked_digest(self.node, &mut self.scratch);
         let leaf = digest.or_else(|why| {
             self.report.add(Finding::Changed { seq, table, why });

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use bytestring::ByteString;
 use jiff::Timestamp;
-use wardline_journal::{AccessEvent, Log, Origin};
+use wardline_journal::{AccessEvent, Log, Mark, Origin};
 use wardline_wire::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
 
 use crate::{
     alias::Aliases,
-    broker::{Broker, ConnectRequest},
+    broker::{Broker, ConnectRequest, HeldPacket},
     connection::{Connection, ConnectionId},
     gate::Gate,
     inbound::check_payload,
@@ -77,10 +77,16 @@ impl<L: Log> Broker<L> {
 
         // Before the CONNECT's own record, so that the journal tells it in the order in which it takes effect [MQTT-3.1.2-4]
         // [MQTT-3.1.4-4].
-        if let Some(session) = existing.filter(|_| connect.clean_start) {
+        let taken_away = existing.filter(|_| connect.clean_start);
+        if let Some(session) = taken_away {
             self.end_session(session, "clean start", now);
         }
         let expiry = self.session_expiry(connect, limits);
+        let will = connect.will.as_ref().map(detached_will);
+        if let Some(will) = &will {
+            debug_assert!(!peer.is_empty(), "a client's publish without a peer is its will");
+            self.log.mark(&Mark::Will { client: &client, will: &state::will(will) });
+        }
         self.access(AccessEvent::Connect, origin, "", "", &state::connect(connect.clean_start, expiry), now);
         let (session_id, session_present) = self.begin_session(&client, principal, expiry);
         if session_present {
@@ -88,10 +94,21 @@ impl<L: Log> Broker<L> {
             self.withdraw(session_id, origin, gate, now);
         }
         let id = self.open_connection(session_id, request, &client, expiry, session_present, now);
+        let has_will = will.is_some();
         if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
-            session.begin_connection(id);
+            session.begin_connection(id, will);
         }
-        self.wake(id);
+        // Were CONNACK sent before the end of the session taken away is durable, a crash would bring that session back to a
+        // client that has forgotten it: what it sends under an identifier it used before would be taken for a repeat.
+        if has_will || taken_away.is_some() {
+            let opens_after = self.log.entries();
+            if let Some(connection) = self.connection_mut(id) {
+                connection.opens_after = opens_after;
+            }
+            self.hold(id, HeldPacket::Wake);
+        } else {
+            self.wake(id);
+        }
         Ok(id)
     }
 
@@ -198,7 +215,7 @@ impl<L: Log> Broker<L> {
             version: connect.version,
             keep_alive,
             last_received: now,
-            will: connect.will.as_ref().map(detached_will), // [MQTT-3.1.2-7]
+            opens_after: 0,
             packet_bytes_max: wish.maximum_packet_size.unwrap_or(u32::MAX),
             send_window: window, // [MQTT-4.9.0-1]
             unacknowledged: 0,

@@ -7,7 +7,7 @@ use wardline_wire::QoS;
 
 use crate::{
     lane::{Content, Outgoing},
-    ledger::Ledger,
+    ledger::{Ledger, Saved},
     limits::{Limits, QueueFull},
     stored::Stored,
 };
@@ -269,14 +269,60 @@ impl Backlog {
         false
     }
 
-    /// Moves publishes from the ledger to the head as long as `find` has their contents.
-    pub(crate) fn refill(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) {
+    /// Moves publishes from the ledger to the head as long as `find` has their contents; whether there was one.
+    pub(crate) fn refill(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) -> bool {
+        let before = self.head.len();
         while let Some(stored) = self.ledger.front().and_then(|front| find(front.offset()?)) {
-            let Some(mut outgoing) = self.ledger.pop() else { return };
+            let Some(mut outgoing) = self.ledger.pop() else { break };
             outgoing.content = Content::Here(stored);
             self.head_bytes += outgoing.bytes as usize;
             self.head.push_back(outgoing);
         }
+        self.head.len() > before
+    }
+
+    /// All that waits and the journal has, for a snapshot.
+    pub(crate) fn saved(&self) -> Vec<Saved<'_>> {
+        let mut head = Ledger::default();
+        for outgoing in &self.head {
+            if let Some(offset) = outgoing.offset() {
+                head.push(offset, outgoing);
+            }
+        }
+        head.saved().map(Saved::detached).chain(self.ledger.saved()).collect()
+    }
+
+    /// What was saved.
+    pub(crate) fn restore(saved: Vec<Saved<'_>>) -> Self {
+        let mut backlog = Self { ledger: Ledger::restore(saved), ..Self::default() };
+        let (mut qos0, mut shared) = (0, 0);
+        for outgoing in backlog.ledger.iter() {
+            qos0 += usize::from(outgoing.qos == QoS::AtMostOnce);
+            shared += usize::from(outgoing.share.is_some());
+        }
+        (backlog.qos0, backlog.shared, backlog.given) = (qos0, shared, backlog.len() as u64);
+        backlog
+    }
+
+    /// What was published below `until`, in order.
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        let head =
+            self.head.iter().filter(move |outgoing| outgoing.offset().is_some_and(|offset| offset < until));
+        head.cloned().chain(self.ledger.below(until))
+    }
+
+    /// Lets go of the oldest as long as they were published below `until`; says how many.
+    pub(crate) fn shed_below(&mut self, until: Offset) -> u64 {
+        let before = self.len();
+        while self.peek().and_then(|front| front.offset()).is_some_and(|offset| offset < until) {
+            self.pop();
+        }
+        (before - self.len()) as u64
+    }
+
+    /// As [`Ledger::low_offsets`].
+    pub(crate) fn low_offsets(&self, horizon: Offset) -> impl Iterator<Item = Offset> {
+        self.head.iter().filter_map(Outgoing::offset).chain(self.ledger.low_offsets(horizon))
     }
 
     fn room(&self, limits: &Limits) -> Room {

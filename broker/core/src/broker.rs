@@ -1,7 +1,7 @@
 //! The broker as a whole: what it holds, has counted and has to tell.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -50,7 +50,7 @@ pub struct ConnectRequest {
     pub connect: Connect,
     /// Who it is, from certificate or token.
     pub principal: Arc<str>,
-    /// Socket address of the other end.
+    /// Socket address of the other end, not empty: in the journal a publish of a client without one is its will.
     pub peer: Arc<str>,
     /// Filters of topics that this client is never sent, whatever it has subscribed.
     pub withheld: Arc<[Box<str>]>,
@@ -130,7 +130,7 @@ pub(crate) enum HeldPacket {
     Publish(Packet),
     Subscribe(SubAck),
     Unsubscribe(SubAck),
-    /// Nothing; the client may be sent what waited for its identifier to be durable.
+    /// Nothing; the client may be sent what waited for its identifier, or for its will, to be durable.
     Wake,
     /// The connection is to end: MQTT 3.1.1 has no other way to refuse a publish.
     Close,
@@ -162,6 +162,10 @@ pub struct Broker<L> {
     pub(crate) presence: Presence,
     pub(crate) reached: Reached,
     pub(crate) retained: Retained,
+    /// Publishes below the horizon that somebody is owed; see [`crate::snapshot`].
+    pub(crate) carried: BTreeMap<Offset, Arc<Stored>>,
+    /// Below it the journal may have nothing any more.
+    pub(crate) horizon: Offset,
     pub(crate) timers: Timers,
     pub(crate) held: VecDeque<Held>,
     pub(crate) durable: u64,
@@ -175,6 +179,8 @@ pub struct Broker<L> {
     pub(crate) alerts_sent: Vec<Timestamp>,
     /// The journal is being read, so that nothing is to be written to it.
     pub(crate) recovering: bool,
+    /// While it is: the client whose CONNECT comes next, and its will.
+    pub(crate) will_announced: Option<(Box<str>, Box<[u8]>)>,
     generation: u32,
 }
 
@@ -195,6 +201,8 @@ impl<L: Log> Broker<L> {
             presence: Presence::default(),
             reached: Reached::default(),
             retained: Retained::default(),
+            carried: BTreeMap::new(),
+            horizon: Offset(0),
             timers: Timers::default(),
             held: VecDeque::new(),
             durable: 0,
@@ -207,6 +215,7 @@ impl<L: Log> Broker<L> {
             encoded: Vec::new(),
             alerts_sent: Vec::new(),
             recovering: false,
+            will_announced: None,
             generation: 0,
         }
     }
@@ -275,6 +284,11 @@ impl<L: Log> Broker<L> {
     pub fn is_connected(&self, client: &str) -> bool {
         let session = self.by_client.get(client).and_then(|id| self.session(*id));
         session.is_some_and(|session| session.connection.is_some())
+    }
+
+    /// The payloads of the retained messages that `filter` matches, in topic order.
+    pub fn retained(&self, filter: &str) -> impl Iterator<Item = Bytes> {
+        self.retained.matching(filter).into_iter().map(|stored| stored.publish.payload.clone())
     }
 
     /// The connections there are.

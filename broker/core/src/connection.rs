@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, sync::Arc};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use jiff::Timestamp;
-use wardline_wire::{Packet, ReasonCode, Version, Will, encode, fit};
+use wardline_wire::{Packet, ReasonCode, Version, encode, fit};
 
 use crate::{alias::Aliases, limits::ClientLimits, session::SessionId};
 
@@ -35,7 +35,9 @@ pub(crate) struct Connection {
     /// Seconds, 0 for none: what is enforced, the server's own if it overrode the client's.
     pub(crate) keep_alive: u16,
     pub(crate) last_received: Timestamp,
-    pub(crate) will: Option<Will>,
+    /// The journal's entries that must be durable before anything is sent: CONNACK says that the will is kept, and that the
+    /// session before it is gone.
+    pub(crate) opens_after: u64,
     /// Bytes the client takes in one packet.
     pub(crate) packet_bytes_max: u32,
     /// QoS 1 and 2 publishes the client takes before acknowledging.

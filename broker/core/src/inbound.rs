@@ -274,10 +274,10 @@ impl<L: Log> Broker<L> {
     fn release_held(&mut self) {
         while self.held.front().is_some_and(|held| held.after <= self.durable) {
             let Some(Held { connection: id, packet, .. }) = self.held.pop_front() else { return };
-            let Some(connection) = self.connection_mut(id).filter(|connection| !connection.closing) else {
-                continue;
-            };
+            let Some(connection) = self.connection_mut(id) else { continue };
             match packet {
+                HeldPacket::Wake => {}
+                _ if connection.closing => continue,
                 HeldPacket::Publish(packet) => {
                     // A PUBREC with success ends nothing yet; a PUBCOMP for what is unknown ends nothing that was counted.
                     let ended = match &packet {
@@ -294,7 +294,6 @@ impl<L: Log> Broker<L> {
                     connection.send(Packet::SubAck(suback));
                 }
                 HeldPacket::Unsubscribe(unsuback) => connection.send(Packet::UnsubAck(unsuback)),
-                HeldPacket::Wake => {}
                 HeldPacket::Close => connection.closing = true,
             }
             self.wake(id);
@@ -509,10 +508,10 @@ impl<L: Log> Broker<L> {
             }
             session.expiry = expiry.min(expiry_max);
         }
+        if disconnect.reason == ReasonCode::Success {
+            session.will = None; // [MQTT-3.14.4-3]
+        }
         if let Some(connection) = self.connection_mut(id) {
-            if disconnect.reason == ReasonCode::Success {
-                connection.will = None; // [MQTT-3.14.4-3]
-            }
             connection.closing = true;
         }
         self.wake(id);

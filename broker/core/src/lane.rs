@@ -11,6 +11,7 @@ use wardline_wire::QoS;
 
 use crate::{
     backlog::{Backlog, Front, Quota},
+    ledger::Saved,
     limits::Limits,
     shared::GroupId,
     stored::{Lane, Stored},
@@ -217,10 +218,41 @@ impl Lanes {
         self.telemetry.wanted(readable, limits, into) || alerts
     }
 
-    /// Takes what was fetched.
-    pub(crate) fn refill(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) {
-        self.alerts.refill(&find);
-        self.telemetry.refill(&find);
+    /// Takes what was fetched; whether there was something for it.
+    pub(crate) fn refill(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) -> bool {
+        let alerts = self.alerts.refill(&find);
+        self.telemetry.refill(&find) || alerts
+    }
+
+    /// Both lanes, for a snapshot. QoS 0 telemetry is nobody's due.
+    pub(crate) fn saved(&self) -> [Vec<Saved<'_>>; 2] {
+        [self.alerts.saved(), self.telemetry.saved()]
+    }
+
+    /// What was saved.
+    pub(crate) fn restore([alerts, telemetry]: [Vec<Saved<'_>>; 2]) -> Self {
+        let (alerts, telemetry) = (Backlog::restore(alerts), Backlog::restore(telemetry));
+        Self { alerts, telemetry, ..Self::default() }
+    }
+
+    /// As [`Backlog::below`], alerts.
+    pub(crate) fn alerts_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        self.alerts.below(until)
+    }
+
+    /// As [`Backlog::below`], telemetry.
+    pub(crate) fn telemetry_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        self.telemetry.below(until)
+    }
+
+    /// As [`Backlog::shed_below`]; alerts are never shed.
+    pub(crate) fn shed_below(&mut self, until: Offset) -> u64 {
+        self.telemetry.shed_below(until)
+    }
+
+    /// As [`Backlog::low_offsets`].
+    pub(crate) fn low_offsets(&self, horizon: Offset) -> impl Iterator<Item = Offset> {
+        self.alerts.low_offsets(horizon).chain(self.telemetry.low_offsets(horizon))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 use jiff::Timestamp;
-use wardline_journal::{AccessEvent, Log, Origin};
+use wardline_journal::{AccessEvent, Log, Mark, Origin};
 use wardline_wire::{Disconnect, Packet, Publish, ReasonCode, Version, Will};
 
 use crate::{
@@ -31,7 +31,6 @@ impl<L: Log> Broker<L> {
             return;
         }
         let session_id = connection.session;
-        let will = connection.will.take();
         let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
         let peer = Arc::clone(&connection.peer);
         self.presence.left(&principal);
@@ -39,15 +38,16 @@ impl<L: Log> Broker<L> {
         session.connection = None;
         session.lanes.forget_qos0();
         let expiry = session.expiry;
+        let state = state::disconnect(expiry, session.will.is_some());
         let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        self.access(AccessEvent::Disconnect, origin, "", reason, &state::disconnect(expiry), now);
+        self.access(AccessEvent::Disconnect, origin, "", reason, &state, now);
         self.alerts_lost(session_id, now);
         if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
             let unsent = session.lanes.take_shared();
             session.park();
             self.give_back(unsent);
         }
-        self.after_disconnect(session_id, expiry, will, now);
+        self.after_disconnect(session_id, now);
     }
 
     /// Ends a connection from the server's side, with the reason that MQTT 5 clients are told; nothing is sent after it
@@ -105,18 +105,18 @@ impl<L: Log> Broker<L> {
             return;
         };
         session.will_timer = None;
-        match session.will.as_ref().map(|(due, _)| *due) {
-            Some(due) if due <= now => {
-                let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-                if let Some((_, will)) = session.will.take() {
-                    self.publish_will(&will, client, principal, Some(id), now);
-                }
-            }
-            Some(due) => {
-                session.will_timer = Some(due);
-                self.timers.set(due, Timer::Will(id));
-            }
-            None => {}
+        self.await_will(id, now);
+    }
+
+    /// Publishes the will of a client that is lost if its delay is over; else it is looked at again when it will be.
+    pub(crate) fn await_will(&mut self, id: SessionId, now: Timestamp) {
+        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(due) = session.will_due else { return };
+        if due <= now {
+            self.publish_will(id, now);
+        } else if session.will_timer.is_none_or(|set| set > due) {
+            session.will_timer = Some(due);
+            self.timers.set(due, Timer::Will(id));
         }
     }
 
@@ -140,24 +140,11 @@ impl<L: Log> Broker<L> {
     }
 
     /// What follows once a session has no connection: its will, and its end, now or later.
-    fn after_disconnect(&mut self, id: SessionId, expiry: u32, will: Option<Will>, now: Timestamp) {
+    pub(crate) fn after_disconnect(&mut self, id: SessionId, now: Timestamp) {
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
-        let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-        // Only where CONNECT had one [MQTT3-3.1.2-12].
-        if let Some(will) = will {
-            // A will is published at the latest when the session ends [MQTT-3.1.2-8].
-            let delay = will.delay.unwrap_or(0).min(expiry);
-            if delay == 0 {
-                self.publish_will(&will, client, principal, Some(id), now);
-            } else {
-                let due = now + Duration::from_secs(delay.into());
-                session.will = Some((due, will));
-                if session.will_timer.is_none_or(|set| set > due) {
-                    session.will_timer = Some(due);
-                    self.timers.set(due, Timer::Will(id));
-                }
-            }
-        }
+        let expiry = session.expiry;
+        session.begin_will_delay(now);
+        self.await_will(id, now);
         if expiry == 0 {
             self.end_session(id, "connection ended", now);
         } else {
@@ -171,7 +158,7 @@ impl<L: Log> Broker<L> {
             return;
         }
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
-        let at = now + Duration::from_secs(expiry.into());
+        let at = later(now, expiry);
         session.expires_at = Some(at);
         if session.expiry_timer.is_none_or(|set| set > at) {
             session.expiry_timer = Some(at);
@@ -179,14 +166,20 @@ impl<L: Log> Broker<L> {
         }
     }
 
-    /// Forgets a session and all that it was owed.
+    /// Forgets a session and all that it was owed. First its will is published: were its end in the journal before, a crash
+    /// between the two would lose the will.
     pub(crate) fn end_session(&mut self, id: SessionId, reason: &str, now: Timestamp) {
+        self.publish_will(id, now);
+        let Self { sessions, log, .. } = self;
+        if let Some(session) = sessions.get(id.index as usize).filter(|s| s.generation == id.generation) {
+            // The journal took them for sent; what was sent at QoS 2 is completed by this session or by nobody.
+            for flight in session.untouched().filter(|flight| flight.outgoing.share.is_some()) {
+                log.mark(&Mark::Returned { client: &session.client, packet_id: flight.packet_id.0.get() });
+            }
+        }
         let Some(session) = self.forget_session(id) else { return };
         let origin = Origin { client: &session.client, principal: &session.principal, peer: "" };
         self.access(AccessEvent::SessionEnd, origin, "", reason, &[], now);
-        if let Some((_, will)) = session.will {
-            self.publish_will(&will, Arc::clone(&session.client), Arc::clone(&session.principal), None, now);
-        }
     }
 
     pub(crate) fn forget_session(&mut self, id: SessionId) -> Option<Session> {
@@ -200,18 +193,26 @@ impl<L: Log> Broker<L> {
         Some(session)
     }
 
-    /// The will has left connection and session before [MQTT-3.1.2-10]. It is its client's publish also to the client's own
-    /// subscriptions, while there is a session [MQTT-3.8.3-3].
-    fn publish_will(
-        &mut self,
-        will: &Will,
-        client: Arc<str>,
-        principal: Arc<str>,
-        session: Option<SessionId>,
-        now: Timestamp,
-    ) {
-        self.accept(&will_publish(will), client, principal, "", session, 0, now);
+    /// Publishes the session's will if there is one [MQTT3-3.1.2-12], which thereby leaves the session [MQTT-3.1.2-10]. It is
+    /// its client's publish also to the client's own subscriptions [MQTT-3.8.3-3].
+    ///
+    /// The record is the only kind of a client without a peer, so that reading it has the same effect: a will is published once
+    /// wherever the journal is cut.
+    fn publish_will(&mut self, id: SessionId, now: Timestamp) {
+        let Some(session) =
+            self.sessions.get_mut(id.index as usize).filter(|session| session.generation == id.generation)
+        else {
+            return;
+        };
+        let Some(will) = session.take_will() else { return };
+        let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+        self.accept(&will_publish(&will), client, principal, "", Some(id), 0, now);
     }
+}
+
+/// So many seconds after `now`, or the last instant there is.
+pub(crate) fn later(now: Timestamp, seconds: u32) -> Timestamp {
+    now.checked_add(Duration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX)
 }
 
 /// How far ahead a client's silence is looked at. The timer outlives the connection: of a client that promises a long keep-alive

@@ -3,8 +3,9 @@
 //! Entries stand encoded in chunks, one after another; each chunk can be read by itself, so that entries are put before all
 //! others by putting a chunk before all others. Offsets mostly ascend, and are written as the distance from the one before.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use wardline_journal::Offset;
 use wardline_wire::QoS;
@@ -140,6 +141,67 @@ impl Ledger {
         self.chunks = earlier.chunks;
         self.len += earlier.len;
         self.bytes += earlier.bytes;
+    }
+}
+
+/// A chunk in a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Saved<'a> {
+    #[serde(borrow)]
+    encoded: Cow<'a, [u8]>,
+    front_from: u64,
+    back_from: u64,
+    low: u64,
+    high: u64,
+}
+
+impl Saved<'_> {
+    /// The same without what it was borrowed from.
+    pub(crate) fn detached<'b>(self) -> Saved<'b> {
+        let Self { encoded, front_from, back_from, low, high } = self;
+        Saved { encoded: Cow::Owned(encoded.into_owned()), front_from, back_from, low, high }
+    }
+}
+
+impl Ledger {
+    /// All that it holds, from the front on.
+    pub(crate) fn saved(&self) -> impl Iterator<Item = Saved<'_>> {
+        self.chunks.iter().map(|chunk| Saved {
+            encoded: Cow::Borrowed(chunk.encoded.get(chunk.front_at..).unwrap_or_default()),
+            front_from: chunk.front_from,
+            back_from: chunk.back_from,
+            low: chunk.low,
+            high: chunk.high,
+        })
+    }
+
+    /// What was saved.
+    pub(crate) fn restore<'a>(saved: impl IntoIterator<Item = Saved<'a>>) -> Self {
+        let mut ledger = Self::default();
+        for Saved { encoded, front_from, back_from, low, high } in saved {
+            let encoded = encoded.into_owned();
+            ledger.chunks.push_back(Chunk { encoded, front_at: 0, front_from, back_from, low, high });
+        }
+        let (len, bytes) =
+            ledger.iter().fold((0, 0), |(len, bytes), outgoing| (len + 1, bytes + outgoing.bytes as usize));
+        (ledger.len, ledger.bytes) = (len, bytes);
+        ledger
+    }
+
+    /// What was published below `until`, from the front on.
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        let entries = self.chunks.iter().filter(move |chunk| chunk.low < until.0).flat_map(Chunk::entries);
+        entries.filter(move |outgoing| outgoing.offset() < Some(until))
+    }
+
+    /// The offsets below `horizon`, and of the others roughly the lowest of each chunk.
+    pub(crate) fn low_offsets(&self, horizon: Offset) -> impl Iterator<Item = Offset> {
+        self.chunks.iter().flat_map(move |chunk| {
+            let mixed = chunk.low < horizon.0;
+            let rough = (!mixed).then_some(Offset(chunk.low));
+            let exact = mixed.then(|| chunk.entries()).into_iter().flatten();
+            rough.into_iter().chain(exact.filter_map(|outgoing| outgoing.offset()))
+        })
     }
 }
 

@@ -5,7 +5,8 @@
 //! The same inputs give the same outputs, so a test can drive years of traffic in a second, and the journal can rebuild the state.
 //!
 //! Invariants
-//! - a PUBACK, PUBREC, SUBACK or UNSUBACK is written only after the record behind it is durable;
+//! - a PUBACK, PUBREC, SUBACK or UNSUBACK is written only after the record behind it is durable, and so is a CONNACK that
+//!   takes a will or follows the end of a session;
 //! - a publish is in the journal before anybody receives it;
 //! - what a session is owed is in its lanes or in flight, never in both; beyond a short head only the journal has its content;
 //! - alerts leave a session before telemetry, and telemetry never takes the last places of its in-flight window;
@@ -16,6 +17,7 @@ mod arriving;
 mod authentication;
 mod backlog;
 mod broker;
+mod carry;
 mod connection;
 mod gate;
 mod inbound;
@@ -32,6 +34,7 @@ mod retained;
 mod route;
 mod session;
 mod shared;
+mod snapshot;
 mod state;
 mod stored;
 mod timer;
@@ -39,10 +42,12 @@ mod tree;
 
 pub use authentication::{Authentication, Exchange, Reply, Step};
 pub use broker::{Broker, ConnectRequest, Counters, Event};
+pub use carry::CARRIED_BYTES_MAX;
 pub use connection::ConnectionId;
 pub use gate::{Denial, Gate, Open};
 pub use limits::{ClientLimits, Limit, Limits, QueueFull};
 pub use outbound::Transmit;
 pub use recover::{RecoverError, START};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use stored::{Lane, Stored};
 pub use tree::Tree;

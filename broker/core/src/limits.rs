@@ -47,7 +47,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Where publishes on `topic` queue.
-    pub(crate) fn lane(&self, topic: &str) -> Lane {
+    pub fn lane(&self, topic: &str) -> Lane {
         if self.is_alert_root(first_level(topic)) { Lane::Alert } else { Lane::Telemetry }
     }
 

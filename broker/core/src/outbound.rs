@@ -45,7 +45,26 @@ impl<L: Log> Broker<L> {
         budget: usize,
         now: Timestamp,
     ) -> Transmit {
+        loop {
+            let transmit = self.transmit_at_hand(id, out, budget, now);
+            if transmit != Transmit::Idle || self.carried.is_empty() || !self.supply_carried(id) {
+                return transmit;
+            }
+        }
+    }
+
+    fn transmit_at_hand(
+        &mut self,
+        id: ConnectionId,
+        out: &mut BytesMut,
+        budget: usize,
+        now: Timestamp,
+    ) -> Transmit {
+        let durable = self.durable;
         let Some(connection) = self.connection_mut(id) else { return Transmit::Close };
+        if connection.opens_after > durable {
+            return Transmit::Idle;
+        }
         // Ahead of every publish, and not counted against the window [MQTT-3.3.4-10] [MQTT-4.9.0-3].
         let packets = connection.take_control(out);
         let over = connection.closing || connection.detached;
@@ -62,7 +81,6 @@ impl<L: Log> Broker<L> {
             Some((session.window(connection, Lane::Alert), session.window(connection, Lane::Telemetry)))
         });
         let Some((window, telemetry_window)) = windows else { return Transmit::Close };
-        let durable = self.durable;
         let (mut ahead_left, mut held, mut alerts_wait) = (AHEAD_MAX, false, true);
         loop {
             if out.len() >= budget {

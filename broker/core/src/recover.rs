@@ -33,9 +33,15 @@ impl<L: Log> Broker<L> {
     /// Takes one journal entry. Events for the plugins follow from it as they did when it was new.
     pub fn recover(&mut self, entry: &Entry<'_>) -> Result<(), RecoverError> {
         self.recovering = true;
+        if let Entry::Mark(Mark::Will { client, will }) = *entry {
+            self.will_announced = Some((client.into(), will.into()));
+            return Ok(());
+        }
+        // Of the very next record, or of none: a crash may have cut that off.
+        let will = self.will_announced.take();
         match entry {
             Entry::Record(offset, Record::Publish(publish)) => self.recover_publish(*offset, publish),
-            Entry::Record(offset, Record::Access(access)) => self.recover_access(*offset, access),
+            Entry::Record(offset, Record::Access(access)) => self.recover_access(*offset, access, will),
             Entry::Record(_, Record::Delivery(delivery)) => {
                 self.events.push(Event::Receipt {
                     topic: delivery.topic.into(),
@@ -58,7 +64,11 @@ impl<L: Log> Broker<L> {
         | Mark::Sent { client, .. }
         | Mark::Drawn { client, .. }
         | Mark::Received { client, .. }
-        | Mark::Completed { client, .. }) = *mark;
+        | Mark::Returned { client, .. }
+        | Mark::Completed { client, .. }) = *mark
+        else {
+            return; // A snapshot changes nothing.
+        };
         let Some(id) = self.session_by_client(client) else { return };
         let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
         match *mark {
@@ -102,52 +112,59 @@ impl<L: Log> Broker<L> {
                     session.in_flight[at].received = true;
                 }
             }
+            Mark::Returned { packet_id, .. } => {
+                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let at = packet_id.and_then(|packet_id| session.position(packet_id));
+                let returned = at.and_then(|at| session.settle(at)).map(|flight| flight.outgoing);
+                self.give_back(returned.into_iter().collect());
+            }
             Mark::Completed { packet_id, .. } => {
                 let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
                 if let Some(at) = packet_id.and_then(|packet_id| session.position(packet_id)) {
                     session.settle(at);
                 }
             }
+            Mark::Snapshot { .. } | Mark::Will { .. } => {}
         }
     }
 
-    /// The journal is read to its end: the node starts, and that is recorded. Who was connected when it stopped is not any more.
+    /// The journal is read to its end: the node starts, and that is recorded. Who was connected when it stopped is not any more,
+    /// and leaves a will as whoever is lost does; what fell due meanwhile is published now.
     pub fn recovered(&mut self, now: Timestamp) {
         self.recovering = false;
         // Counted are the broker's own doings since it started, not those it read of.
         self.counters = Counters::default();
         self.access(AccessEvent::Reload, wardline_journal::Origin::default(), START, "", &[], now);
-        let ids: Vec<SessionId> = self.by_client.values().copied().collect();
+        let ids: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .map(|(index, session)| SessionId { index: index as u32, generation: session.generation })
+            .collect();
         for id in ids {
             let Some(session) = self.sessions.get_mut(id.index as usize) else { continue };
-            let expiry = session.expiry;
             if !std::mem::take(&mut session.connected_before) {
+                self.await_will(id, now);
                 continue;
             }
+            let state = state::disconnect(session.expiry, session.will.is_some());
             let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
             let origin = wardline_journal::Origin { client: &client, principal: &principal, peer: "" };
-            self.access(
-                AccessEvent::Disconnect,
-                origin,
-                "",
-                "the node stopped without warning",
-                &state::disconnect(expiry),
-                now,
-            );
-            if expiry == 0 {
-                self.end_session(id, "connection ended", now);
-            } else {
-                self.expire_later(id, expiry, now);
-            }
+            self.access(AccessEvent::Disconnect, origin, "", "the node stopped without warning", &state, now);
+            self.after_disconnect(id, now);
         }
     }
 
     fn recover_publish(&mut self, offset: Offset, publish: &Publish<'_>) -> Result<(), RecoverError> {
+        let publisher = self.session_by_client(publish.origin.client);
+        if publish.origin.peer.is_empty()
+            && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
+        {
+            session.take_will(); // Published, or taken back.
+        }
         if publish.outcome == Outcome::Denied {
             return Ok(());
         }
         let stored = Arc::new(Stored::read(offset, publish)?);
-        let publisher = self.session_by_client(publish.origin.client);
         if publish.packet_id != 0
             && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
         {
@@ -157,7 +174,13 @@ impl<L: Log> Broker<L> {
         Ok(())
     }
 
-    fn recover_access(&mut self, offset: Offset, access: &Access<'_>) -> Result<(), RecoverError> {
+    /// `will`: what was announced for the CONNECT of a client.
+    fn recover_access(
+        &mut self,
+        offset: Offset,
+        access: &Access<'_>,
+        will: Option<(Box<str>, Box<[u8]>)>,
+    ) -> Result<(), RecoverError> {
         let unreadable = |what| RecoverError { offset, what };
         let session = self.session_by_client(access.origin.client);
         match access.event {
@@ -165,21 +188,30 @@ impl<L: Log> Broker<L> {
                 let (_, expiry) =
                     state::read_connect(access.state).ok_or_else(|| unreadable("state of a connect"))?;
                 let (client, principal) = (access.origin.client.into(), access.origin.principal.into());
+                let will = will
+                    .filter(|(announced, _)| **announced == *access.origin.client)
+                    .map(|(_, bytes)| state::read_will(&bytes).ok_or_else(|| unreadable("will of a connect")))
+                    .transpose()?;
                 // An earlier session that a clean start took away has its own record before this one.
                 let (id, _) = self.begin_session(&client, &principal, expiry);
                 if let Some(session) = self.sessions.get_mut(id.index as usize) {
                     session.connected_before = true;
                     session.expires_at = None;
+                    session.replace_will(will);
                 }
             }
             AccessEvent::Disconnect => {
-                let expiry = state::read_disconnect(access.state)
+                let (expiry, keeps_will) = state::read_disconnect(access.state)
                     .ok_or_else(|| unreadable("state of a disconnect"))?;
                 if let Some(id) = session
                     && let Some(session) = self.sessions.get_mut(id.index as usize)
                 {
                     session.connected_before = false;
                     session.expiry = expiry;
+                    if !keeps_will {
+                        session.take_will();
+                    }
+                    session.begin_will_delay(access.at);
                     self.expire_later(id, expiry, access.at);
                 }
             }
@@ -206,7 +238,8 @@ impl<L: Log> Broker<L> {
             AccessEvent::Subscribe
             | AccessEvent::Refuse
             | AccessEvent::Reauthenticate
-            | AccessEvent::Reload => {}
+            | AccessEvent::Reload
+            | AccessEvent::Lost => {}
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ impl<L: Log> Broker<L> {
         let Some(connection) = open else { return };
         let Some(session) = self.session(connection.session) else { return };
         let waits = session.wanted(self.log.readable(), &self.limits, into);
+        into.retain(|offset| !self.carried.contains_key(offset));
         if waits && into.is_empty() {
             self.hold(id, HeldPacket::Wake);
         }
@@ -33,15 +34,28 @@ impl<L: Log> Broker<L> {
 
     /// Takes the records that were wanted, ascending. For a connection that has ended meanwhile they are let go.
     pub fn supply(&mut self, id: ConnectionId, records: &[Arc<Stored>]) {
+        let Some(connection) = self.connection(id) else { return };
+        let index = connection.session.index as usize;
+        let Self { sessions, carried, .. } = self;
         let find = |offset: Offset| {
-            let at = records.binary_search_by_key(&Some(offset), |stored| stored.offset).ok()?;
-            records.get(at).cloned()
+            let at = records.binary_search_by_key(&Some(offset), |stored| stored.offset);
+            at.ok().and_then(|at| records.get(at)).or_else(|| carried.get(&offset)).cloned()
         };
-        let Some(session) = self.session_of(id).filter(|session| session.connection == Some(id)) else {
-            return;
-        };
+        let session = sessions.get_mut(index).filter(|session| session.connection == Some(id));
+        let Some(session) = session else { return };
         session.supply(find);
         self.wake(id);
+    }
+
+    /// Gives a client what it needs next and is carried; whether there was something.
+    pub(crate) fn supply_carried(&mut self, id: ConnectionId) -> bool {
+        let Self { connections, sessions, carried, limits, .. } = self;
+        let Some(connection) = connections.get(id.slot()) else { return false };
+        let Some(session) = sessions.get_mut(connection.session.index as usize) else { return false };
+        let mut wanted = Vec::new();
+        session.wanted(Offset(u64::MAX), limits, &mut wanted);
+        let found = wanted.iter().any(|offset| carried.contains_key(offset));
+        found && session.supply(|offset| carried.get(&offset).cloned())
     }
 
     /// What was wanted cannot be read, which should never be: the connection ends, and what is owed stays owed.
@@ -70,12 +84,15 @@ impl Session {
         self.lanes.wanted(readable, limits, into)
     }
 
-    fn supply(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) {
+    /// Whether something was found.
+    fn supply(&mut self, find: impl Fn(Offset) -> Option<Arc<Stored>>) -> bool {
+        let mut found = false;
         for flight in self.in_flight.iter_mut().skip(self.sent).filter(|flight| !flight.is_ready()) {
             if let Some(stored) = flight.outgoing.offset().and_then(&find) {
                 flight.outgoing.content = Content::Here(stored);
+                found = true;
             }
         }
-        self.lanes.refill(find);
+        self.lanes.refill(find) || found
     }
 }

@@ -29,10 +29,15 @@ impl<L: Log> Broker<L> {
         let (session, client) = (connection.session, Arc::clone(&connection.client));
         let (principal, peer) = (Arc::clone(&connection.principal), Arc::clone(&connection.peer));
         let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        if let Some(will) = connection.will.as_ref().map(will_publish)
+        let will = self.session(session).filter(|session| session.connection == Some(id));
+        if let Some(will) = will.and_then(|session| session.will.as_ref()).map(will_publish)
             && let Err(denial) = gate.publish(&client, &will)
         {
-            connection.will = None;
+            if let Some(session) = self.sessions.get_mut(session.index as usize) {
+                session.will = None;
+            }
+            // As when it is published, its record has no peer: by that a restart knows that the will is gone.
+            let origin = Origin { peer: "", ..origin };
             self.record(&will, origin, 0, Outcome::Denied, &format!("will: {}", denial.text), now);
             self.counters.publishes_denied += 1;
         }

@@ -44,6 +44,11 @@ impl Retained {
             .collect()
     }
 
+    /// All but the node's own counters, which the journal does not have either.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = &Arc<Stored>> {
+        self.by_topic.values().filter(|stored| stored.offset.is_some())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
     }

@@ -185,6 +185,9 @@ impl<L: Log> Broker<L> {
             return; // [MQTT 5, 4.8.2]
         }
         for stored in self.retained.matching(filter) {
+            if let Some(offset) = stored.offset.filter(|offset| *offset < self.horizon) {
+                self.carried.insert(offset, Arc::clone(&stored));
+            }
             let outgoing = Outgoing {
                 qos: subscription.options.qos.min(stored.publish.qos),
                 retain: true, // [MQTT3-3.3.1-8]

@@ -12,6 +12,7 @@ use wardline_wire::{PacketId, RetainHandling, SubscribeOptions, Will};
 use crate::{
     connection::{Connection, ConnectionId},
     lane::{Lanes, Outgoing},
+    leaving::later,
     shared::GroupId,
     stored::Lane,
 };
@@ -85,9 +86,11 @@ pub(crate) struct Session {
     pub(crate) expires_at: Option<Timestamp>,
     /// When its expiry is looked at next: one timer a session, however often it comes and goes.
     pub(crate) expiry_timer: Option<Timestamp>,
-    /// A will that waits for its delay.
-    pub(crate) will: Option<(Timestamp, Will)>,
-    /// When it is looked at next: as with the expiry, one timer a session.
+    /// What is to be published when its client is lost.
+    pub(crate) will: Option<Will>,
+    /// Its client is lost: when the will's delay is over.
+    pub(crate) will_due: Option<Timestamp>,
+    /// When that is looked at next: as with the expiry, one timer a session.
     pub(crate) will_timer: Option<Timestamp>,
     pub(crate) subscriptions: BTreeMap<Box<str>, Subscription>,
     /// How many of them may match a topic of the alert lane.
@@ -100,7 +103,7 @@ pub(crate) struct Session {
     /// How many of `in_flight`, from the front, went out on the present connection.
     pub(crate) sent: usize,
     ids: HashSet<u16>,
-    last_id: u16,
+    pub(crate) last_id: u16,
     /// QoS 2 identifiers of the client that it has not released yet.
     pub(crate) received: HashSet<u16>,
     /// Number of the last publish that was routed here, and its place in that routing.
@@ -122,6 +125,7 @@ impl Session {
             expires_at: None,
             expiry_timer: None,
             will: None,
+            will_due: None,
             will_timer: None,
             subscriptions: BTreeMap::new(),
             alert_subscriptions: 0,
@@ -173,6 +177,11 @@ impl Session {
         self.in_flight.iter().position(|flight| flight.packet_id == packet_id)
     }
 
+    /// What has an identifier and was never sent.
+    pub(crate) fn untouched(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter().skip(self.sent).filter(|flight| !flight.repeated)
+    }
+
     /// Where that is which was sent under this identifier on the present connection, and so may be answered.
     pub(crate) fn sent_at(&self, packet_id: PacketId) -> Option<usize> {
         self.in_flight.iter().take(self.sent).position(|flight| flight.packet_id == packet_id)
@@ -203,14 +212,33 @@ impl Session {
     }
 
     /// Begins anew on another connection: what is in flight will be repeated.
-    pub(crate) fn begin_connection(&mut self, connection: ConnectionId) {
+    pub(crate) fn begin_connection(&mut self, connection: ConnectionId, will: Option<Will>) {
         self.connection = Some(connection);
         self.expires_at = None;
-        self.will = None; // [MQTT-3.1.3-9]
+        self.replace_will(will);
         for flight in self.in_flight.iter_mut().take(self.sent) {
             flight.repeated = true;
         }
         self.sent = 0;
+    }
+
+    /// The client is there, and leaves this will [MQTT-3.1.2-7]; that of an earlier connection is not published any more
+    /// [MQTT-3.1.3-9].
+    pub(crate) fn replace_will(&mut self, will: Option<Will>) {
+        self.will = will;
+        self.will_due = None;
+    }
+
+    /// The client is lost, and the will's delay begins. It is over at the latest with the session [MQTT-3.1.2-8].
+    pub(crate) fn begin_will_delay(&mut self, lost_at: Timestamp) {
+        self.will_due =
+            self.will.as_ref().map(|will| later(lost_at, will.delay.unwrap_or(0).min(self.expiry)));
+    }
+
+    /// The will, to be published or taken back.
+    pub(crate) fn take_will(&mut self) -> Option<Will> {
+        self.will_due = None;
+        self.will.take()
     }
 
     /// Whether the journal is told what becomes of a publish: it has to be known after a crash.

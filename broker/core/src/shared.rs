@@ -24,6 +24,7 @@ use crate::{
     broker::Broker,
     connection::{Connection, ConnectionId},
     lane::{Outgoing, Share},
+    ledger::Saved,
     limits::Limits,
     route::{Entry, Target},
     session::{Session, SessionId, Subscription},
@@ -48,7 +49,7 @@ pub(crate) struct Groups {
 struct Group {
     generation: u32,
     /// As its members subscribed, for the journal.
-    subscription: Box<str>,
+    subscription: Arc<str>,
     members: Vec<Member>,
     /// Whose turn it is.
     turn: usize,
@@ -146,6 +147,37 @@ impl Groups {
         })
     }
 
+    /// Each group with its subscription and what waits with it, alerts first, for a snapshot.
+    pub(crate) fn saved(&self) -> impl Iterator<Item = (GroupId, &str, [Vec<Saved<'_>>; 2])> {
+        self.slab.iter().map(|(index, group)| {
+            let id = GroupId { index: index as u32, generation: group.generation };
+            (id, &*group.subscription, [group.alerts.saved(), group.telemetry.saved()])
+        })
+    }
+
+    /// As [`Backlog::below`], alerts.
+    pub(crate) fn alerts_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        self.slab.iter().flat_map(move |(_, group)| group.alerts.below(until))
+    }
+
+    /// As [`Backlog::below`], telemetry.
+    pub(crate) fn telemetry_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+        self.slab.iter().flat_map(move |(_, group)| group.telemetry.below(until))
+    }
+
+    /// As [`Backlog::shed_below`]; alerts are never shed.
+    pub(crate) fn shed_below(&mut self, until: Offset) -> u64 {
+        self.slab.iter_mut().map(|(_, group)| group.telemetry.shed_below(until)).sum()
+    }
+
+    /// As [`Backlog::low_offsets`], each with its shared subscription.
+    pub(crate) fn low_offsets(&self, horizon: Offset) -> impl Iterator<Item = (&Arc<str>, Offset)> {
+        self.slab.iter().flat_map(move |(_, group)| {
+            let offsets = group.alerts.low_offsets(horizon).chain(group.telemetry.low_offsets(horizon));
+            offsets.map(move |offset| (&group.subscription, offset))
+        })
+    }
+
     /// Takes the publish at `offset` out of the first of `groups` in which it waits, as the copy of its member `session`.
     pub(crate) fn take(
         &mut self,
@@ -220,6 +252,29 @@ impl<L: Log> Broker<L> {
         {
             session.groups.push(id);
         }
+    }
+
+    /// Takes all groups from a snapshot, each with its subscription and what waits with it; false if a name is none. Their
+    /// members come with their subscriptions.
+    pub(crate) fn restore_groups(&mut self, saved: Vec<(GroupId, &str, [Vec<Saved<'_>>; 2])>) -> bool {
+        let mut groups = Vec::with_capacity(saved.len());
+        for (id, subscription, [alerts, telemetry]) in saved {
+            let Some(Ok(shared)) = Shared::parse(subscription) else { return false };
+            self.tree.insert(shared.filter, Target::Group(shared.group.into()), Entry::Shared(id));
+            self.groups.generation = self.groups.generation.max(id.generation);
+            let group = Group {
+                generation: id.generation,
+                subscription: subscription.into(),
+                members: Vec::new(),
+                turn: 0,
+                alerts: Backlog::restore(alerts),
+                telemetry: Backlog::restore(telemetry),
+            };
+            groups.push((id.index as usize, group));
+        }
+        // What waits with them names them: they keep their places.
+        self.groups.slab = groups.into_iter().collect();
+        true
     }
 
     /// Ends a membership. What was sent is completed by the session [MQTT-3.10.4-3]; the rest is the group's again.

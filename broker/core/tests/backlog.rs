@@ -40,16 +40,6 @@ fn send(ward: &mut Ward, device: ConnectionId, topic: &str, qos: u8, range: Rang
     }
 }
 
-fn payloads(publishes: &[Publish]) -> Vec<&str> {
-    publishes.iter().map(|publish| std::str::from_utf8(&publish.payload).unwrap()).collect()
-}
-
-fn pager_and_device(ward: &mut Ward, filter: &str) -> (ConnectionId, ConnectionId) {
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe(filter, 1));
-    (pager, ward.connect(connect("device")).0)
-}
-
 fn alert(id: &str) -> Publish {
     Publish {
         topic: "alerts/icu-3/nurse/high/b12/spo2-low".into(),
@@ -81,7 +71,7 @@ fn receipts(ward: &mut Ward) -> Vec<(String, DeliveryStep)> {
 #[test]
 fn a_long_queue_comes_whole_and_in_order() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     send(&mut ward, device, "t", 1, 1..=3_000);
     assert_eq!(ward.broker.counters().queued_messages, 3_000);
     assert_eq!(ward.payloads(pager), numbers(1..=3_000));
@@ -92,7 +82,7 @@ fn a_long_queue_comes_whole_and_in_order() {
 #[test]
 fn what_comes_while_an_older_one_waits_in_the_journal_comes_after_it() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     send(&mut ward, device, "t", 1, 1..=10);
     let mut heard = Vec::new();
     for next in 11..=40 {
@@ -112,7 +102,7 @@ fn what_comes_while_an_older_one_waits_in_the_journal_comes_after_it() {
 #[test]
 fn an_alert_passes_all_that_waits() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "#");
+    let (pager, device) = ward.pager_and_device("#", 1);
     send(&mut ward, device, "t", 1, 1..=2_000);
     // Some of it is in flight, and is not acknowledged.
     assert_eq!(ward.publishes(pager).len(), 1_008);
@@ -125,7 +115,7 @@ fn an_alert_passes_all_that_waits() {
 #[test]
 fn an_alert_that_is_being_fetched_is_not_passed_by_telemetry() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "#");
+    let (pager, device) = ward.pager_and_device("#", 1);
     ward.lose(pager);
     send(&mut ward, device, "alerts/a", 1, 1..=1);
     let (pager, _) = ward.connect(resume("pager"));
@@ -151,7 +141,7 @@ fn an_alert_that_is_being_fetched_is_not_passed_by_telemetry() {
 #[test]
 fn what_is_not_written_yet_waits_for_the_disk_and_wakes() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.sync = false;
     send(&mut ward, device, "t", 1, 1..=10);
     assert_eq!(payloads(&ward.publishes(pager)), numbers(1..=4), "the head");
@@ -164,37 +154,33 @@ fn what_is_not_written_yet_waits_for_the_disk_and_wakes() {
     assert_eq!(payloads(&ward.publishes(pager)), numbers(5..=10));
 }
 
-#[test]
-fn a_full_queue_keeps_what_was_promised_first() {
-    let limits = Limits { queued_messages_max: 10, ..Limits::default() };
-    let mut ward = ward_with(limits);
-    let (pager, device) = pager_and_device(&mut ward, "t");
+/// What of 13 publishes an absent pager gets whose queue takes 10; also after a restart.
+fn kept_of_thirteen(queue_full: QueueFull) -> Vec<String> {
+    let mut ward = ward_with(Limits { queued_messages_max: 10, queue_full, ..Limits::default() });
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.lose(pager);
     send(&mut ward, device, "t", 1, 1..=13);
     assert_eq!(ward.broker.counters().overflowed, 3);
     let mut ward = ward.restart();
     let (pager, _) = ward.connect(resume("pager"));
-    assert_eq!(ward.payloads(pager), numbers(1..=10));
+    ward.payloads(pager)
+}
+
+#[test]
+fn a_full_queue_keeps_what_was_promised_first() {
+    assert_eq!(kept_of_thirteen(Limits::default().queue_full), numbers(1..=10));
 }
 
 #[test]
 fn a_full_queue_keeps_the_newest_where_that_is_declared() {
-    let limits = Limits { queued_messages_max: 10, queue_full: QueueFull::DropOldest, ..Limits::default() };
-    let mut ward = ward_with(limits);
-    let (pager, device) = pager_and_device(&mut ward, "t");
-    ward.lose(pager);
-    send(&mut ward, device, "t", 1, 1..=13);
-    assert_eq!(ward.broker.counters().overflowed, 3);
-    let mut ward = ward.restart();
-    let (pager, _) = ward.connect(resume("pager"));
-    assert_eq!(ward.payloads(pager), numbers(4..=13));
+    assert_eq!(kept_of_thirteen(QueueFull::DropOldest), numbers(4..=13));
 }
 
 #[test]
 fn a_quota_of_bytes_counts_topic_payload_and_properties() {
     let one = {
         let mut ward = ward();
-        let (pager, device) = pager_and_device(&mut ward, "t");
+        let (pager, device) = ward.pager_and_device("t", 1);
         ward.lose(pager);
         send(&mut ward, device, "t", 1, 1..=1);
         ward.broker.counters().queued_bytes
@@ -202,7 +188,7 @@ fn a_quota_of_bytes_counts_topic_payload_and_properties() {
     for (full, kept) in [(QueueFull::DropNewest, ["1", "2", "3"]), (QueueFull::DropOldest, ["3", "4", "5"])] {
         let limits = Limits { queued_bytes_max: 3 * one + 1, queue_full: full, ..Limits::default() };
         let mut ward = ward_with(limits);
-        let (pager, device) = pager_and_device(&mut ward, "t");
+        let (pager, device) = ward.pager_and_device("t", 1);
         ward.lose(pager);
         send(&mut ward, device, "t", 1, 1..=5);
         assert_eq!(ward.broker.counters().overflowed, 2);
@@ -219,7 +205,7 @@ fn a_quota_of_bytes_counts_topic_payload_and_properties() {
 #[test]
 fn alerts_have_no_quota() {
     let mut ward = ward_with(Limits { queued_messages_max: 1, queued_bytes_max: 1, ..Limits::default() });
-    let (pager, device) = pager_and_device(&mut ward, "alerts/#");
+    let (pager, device) = ward.pager_and_device("alerts/#", 1);
     send(&mut ward, device, "alerts/a", 1, 1..=100);
     assert_eq!(ward.payloads(pager), numbers(1..=100));
     assert_eq!(ward.broker.counters().overflowed, 0);
@@ -228,13 +214,13 @@ fn alerts_have_no_quota() {
 #[test]
 fn qos_0_telemetry_is_shed_by_count_and_by_bytes_the_oldest_first() {
     let mut ward = ward_with(Limits { queued_qos0_max: 3, ..Limits::default() });
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     send(&mut ward, device, "t", 0, 1..=5);
     assert_eq!(payloads(&ward.publishes(pager)), numbers(3..=5));
     assert_eq!(ward.broker.counters().shed, 2);
 
     let mut ward = ward_with(Limits { queued_qos0_bytes_max: 3_000, ..Limits::default() });
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     for letter in ["a", "b", "c", "d"] {
         ward.ask(device, Packet::Publish(publish("t", &letter.repeat(1_000), 0, 0)));
     }
@@ -245,7 +231,7 @@ fn qos_0_telemetry_is_shed_by_count_and_by_bytes_the_oldest_first() {
 #[test]
 fn qos_0_keeps_its_place_among_the_rest_and_waits_for_nothing() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     for number in 1..=6 {
         send(&mut ward, device, "t", number as u8 % 2, number..=number);
     }
@@ -263,7 +249,7 @@ fn qos_0_keeps_its_place_among_the_rest_and_waits_for_nothing() {
 #[test]
 fn what_expires_in_the_journal_is_not_sent() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     for number in 1..=10 {
         let mut publish = publish("t", &number.to_string(), 1, number);
         publish.properties.message_expiry = Some(if number % 2 == 0 { 10 } else { 100 });
@@ -283,7 +269,7 @@ fn what_expires_in_the_journal_is_not_sent() {
 #[test]
 fn what_was_fetched_for_a_connection_that_is_gone_is_let_go() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.lose(pager);
     send(&mut ward, device, "t", 1, 1..=10);
     let first = ward.connect_unheard(resume("pager"));
@@ -300,7 +286,7 @@ fn what_was_fetched_for_a_connection_that_is_gone_is_let_go() {
 #[test]
 fn at_most_a_head_is_wanted_at_once_and_nothing_while_half_of_it_is_there() {
     let mut ward = ward_with(Limits::default());
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.lose(pager);
     send(&mut ward, device, "t", 1, 1..=100);
     let pager = ward.connect_unheard(resume("pager"));
@@ -315,7 +301,7 @@ fn at_most_a_head_is_wanted_at_once_and_nothing_while_half_of_it_is_there() {
 
     // By bytes: a large one is had at hand by itself.
     let mut ward = Ward::with_limits(Limits { head_bytes_max: 1, ..Limits::default() });
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.lose(pager);
     send(&mut ward, device, "t", 1, 1..=5);
     let (pager, _) = ward.connect(resume("pager"));
@@ -325,7 +311,7 @@ fn at_most_a_head_is_wanted_at_once_and_nothing_while_half_of_it_is_there() {
 #[test]
 fn alerts_in_the_journal_are_lost_with_their_pager_each_told_once() {
     let mut ward = ward();
-    let (pager, _) = pager_and_device(&mut ward, "alerts/#");
+    let (pager, _) = ward.pager_and_device("alerts/#", 1);
     let ids: Vec<String> = (1..=10).map(|number| format!("n1-{number}")).collect();
     ids.iter().for_each(|id| raise(&mut ward, id));
     let told = |step: DeliveryStep| ids.iter().map(|id| (id.clone(), step)).collect::<Vec<_>>();
@@ -340,7 +326,7 @@ fn a_pager_that_was_away_takes_nothing_from_one_that_was_there() {
     let (away, _) = ward.connect(resume("away"));
     ward.ask(away, subscribe("alerts/#", 1));
     ward.lose(away);
-    let (present, _) = pager_and_device(&mut ward, "alerts/#");
+    let (present, _) = ward.pager_and_device("alerts/#", 1);
     raise(&mut ward, "n1-1");
     assert_eq!(receipts(&mut ward), [("n1-1".to_owned(), DeliveryStep::Sent)]);
     let (away, _) = ward.connect(resume("away"));
@@ -354,7 +340,7 @@ fn a_pager_that_was_away_takes_nothing_from_one_that_was_there() {
 #[test]
 fn an_alert_confirmed_before_its_repeat_after_a_restart_is_told_of_when_it_is_repeated() {
     let mut ward = ward();
-    let (pager, _) = pager_and_device(&mut ward, "alerts/#");
+    let (pager, _) = ward.pager_and_device("alerts/#", 1);
     raise(&mut ward, "n1-1");
     let number = ward.publishes(pager)[0].packet_id.unwrap().0.get();
     let mut ward = ward.restart();
@@ -372,7 +358,7 @@ fn an_alert_confirmed_before_its_repeat_after_a_restart_is_told_of_when_it_is_re
 #[test]
 fn a_repeat_is_fetched_and_carries_dup() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     send(&mut ward, device, "t", 1, 1..=10);
     let first = ward.publishes(pager);
     for restarted in [false, true] {
@@ -393,7 +379,7 @@ fn a_repeat_is_fetched_and_carries_dup() {
 #[test]
 fn an_alert_passes_repeats_that_are_being_fetched() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "#");
+    let (pager, device) = ward.pager_and_device("#", 1);
     send(&mut ward, device, "t", 1, 1..=3);
     ward.publishes(pager);
     let mut ward = ward.restart();
@@ -418,9 +404,7 @@ fn an_alert_passes_repeats_that_are_being_fetched() {
 #[test]
 fn publishes_of_qos_2_wait_for_the_disk_together_and_no_alert_waits_with_them() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("#", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("#", 2);
     send(&mut ward, device, "t", 2, 1..=50);
     ward.sync = false;
     assert_eq!(ward.publishes(pager), []);
@@ -433,9 +417,7 @@ fn publishes_of_qos_2_wait_for_the_disk_together_and_no_alert_waits_with_them() 
 #[test]
 fn qos_0_keeps_its_place_behind_qos_2_that_waits_for_the_disk() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("#", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("#", 2);
     ward.sync();
     ward.sync = false;
     send(&mut ward, device, "t", 2, 1..=2);
@@ -449,7 +431,7 @@ fn qos_0_keeps_its_place_behind_qos_2_that_waits_for_the_disk() {
 #[test]
 fn what_the_journal_does_not_give_back_ends_the_connection_and_stays_owed() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "t");
+    let (pager, device) = ward.pager_and_device("t", 1);
     ward.lose(pager);
     send(&mut ward, device, "t", 1, 1..=3);
     let pager = ward.connect_unheard(resume("pager"));
@@ -476,7 +458,7 @@ fn what_the_journal_does_not_give_back_ends_the_connection_and_stays_owed() {
 fn what_waits_with_a_group_waits_in_the_journal_too() {
     for present in [false, true] {
         let mut ward = ward();
-        let (member, device) = pager_and_device(&mut ward, "$share/g/t");
+        let (member, device) = ward.pager_and_device("$share/g/t", 1);
         if !present {
             ward.lose(member);
         }
@@ -501,7 +483,7 @@ fn what_waits_with_a_group_waits_in_the_journal_too() {
 #[test]
 fn a_queue_that_was_confirmed_one_by_one_is_read_again_in_no_time() {
     let mut ward = ward();
-    let (pager, device) = pager_and_device(&mut ward, "#");
+    let (pager, device) = ward.pager_and_device("#", 1);
     ward.lose(pager);
     for _ in 0..4 {
         send(&mut ward, device, "t", 1, 1..=10_000);

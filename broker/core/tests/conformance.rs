@@ -37,10 +37,6 @@ fn watcher(ward: &mut Ward) -> ConnectionId {
     watcher
 }
 
-fn number(publish: &Publish) -> u16 {
-    publish.packet_id.unwrap().0.get()
-}
-
 /// Publishes with a message expiry, in seconds.
 fn perishable(ward: &mut Ward, device: ConnectionId, payload: &str, qos: u8, packet_id: u16, seconds: u32) {
     let mut publish = publish("t", payload, qos, packet_id);
@@ -207,9 +203,7 @@ fn a_message_expires_while_it_waits() {
 #[test]
 fn an_exchange_that_was_begun_does_not_expire() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("t", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("t", 2);
     perishable(&mut ward, device, "begun", 2, 1, 10);
     let sent = ward.publishes(pager);
     assert_eq!(sent.len(), 1);
@@ -248,9 +242,7 @@ fn a_publisher_s_exchange_goes_on_after_the_message_has_expired() {
 #[test]
 fn only_a_reconnect_makes_the_broker_repeat() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("t", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("t", 2);
     for (qos, id) in [(1, 1), (2, 2), (2, 3)] {
         ward.ask(device, Packet::Publish(publish("t", "x", qos, id)));
     }
@@ -282,9 +274,7 @@ fn only_a_reconnect_makes_the_broker_repeat() {
 #[test]
 fn what_was_refused_is_settled() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("t", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("t", 2);
     ward.ask(device, Packet::Publish(publish("t", "1", 1, 1)));
     ward.ask(device, Packet::Publish(publish("t", "2", 2, 2)));
     let sent = ward.publishes(pager);

@@ -23,10 +23,6 @@ fn keep(client: &str) -> Connect {
     Connect { version: Version::V311, clean_start: false, ..connect(client) }
 }
 
-fn number(publish: &Publish) -> u16 {
-    publish.packet_id.unwrap().0.get()
-}
-
 /// [MQTT3-3.1.2-24]
 #[test]
 fn one_and_a_half_keep_alives_of_silence_end_a_connection() {

@@ -48,6 +48,23 @@ fn a_suback_comes_before_what_it_subscribes_to_and_after_the_disk() {
 }
 
 #[test]
+fn a_clean_start_is_answered_once_no_crash_can_bring_the_old_session_back() {
+    let mut ward = Ward::new();
+    let (device, _) = ward.connect(resume("device"));
+    ward.ask(device, Packet::Publish(publish("t", "before", 2, 1)));
+    let kept = ward.broker.log().entries.len();
+    ward.sync = false;
+    let again = ward.connect_unheard(connect("device"));
+    assert_eq!(ward.hear(again).0, []);
+    // The old session still holds identifier 1: under it the client would not be heard.
+    let mut crashed = ward.crash(kept);
+    assert!(crashed.connect(resume("device")).1.session_present);
+    ward.sync();
+    let heard = ward.hear(again).0;
+    assert!(matches!(&heard[..], [Packet::ConnAck(connack)] if !connack.session_present), "{heard:?}");
+}
+
+#[test]
 fn exactly_once_survives_a_repeat_at_every_point_of_the_handshake() {
     let mut ward = Ward::new();
     let (pager, _) = ward.connect(connect("pager"));
@@ -73,9 +90,7 @@ fn exactly_once_survives_a_repeat_at_every_point_of_the_handshake() {
 #[test]
 fn what_was_not_acknowledged_is_repeated_with_dup_and_in_order() {
     let mut ward = Ward::new();
-    let (pager, _) = ward.connect(resume("pager"));
-    ward.ask(pager, subscribe("t", 2));
-    let (device, _) = ward.connect(connect("device"));
+    let (pager, device) = ward.pager_and_device("t", 2);
     for number in 1..=3 {
         ward.ask(device, Packet::Publish(publish("t", &number.to_string(), 1, number)));
     }

@@ -18,14 +18,6 @@ use wardline_wire::{Ack, Packet, Publish, QoS, ReasonCode, SubscribeOptions, Uns
 
 const SHARED: &str = "$share/readers/t/#";
 
-fn payloads(publishes: &[Publish]) -> Vec<&str> {
-    publishes.iter().map(|publish| std::str::from_utf8(&publish.payload).unwrap()).collect()
-}
-
-fn number(publish: &Publish) -> u16 {
-    publish.packet_id.unwrap().0.get()
-}
-
 fn narrow(mut connect: Connect, receive_maximum: u16) -> Connect {
     connect.properties.receive_maximum = NonZeroU16::new(receive_maximum);
     connect

@@ -1,6 +1,8 @@
 //! How many records a second one appender gets through the journal, and how long one waits for its disk.
 //!
-//! `cargo run --release -p wardline-journal --example append [always|interval:5ms|off] [DIRECTORY]`
+//! `cargo run --release -p wardline-journal --example append [always|interval:5ms|off] [DIRECTORY] [KEY_FILE]`
+//!
+//! With a key file, which `wardline journal key --out KEY_FILE` makes, the journal is encrypted.
 
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -9,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use wardline_journal::{
-    Commit, Journal, JournalOptions, Log, Offset, Origin, Outcome, Publish, Reader, Record,
+    Commit, Journal, JournalOptions, KeyRing, Log, Offset, Origin, Outcome, Publish, Reader, Record,
 };
 
 const RECORDS: u64 = 2_000_000;
@@ -19,8 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let commit: Commit = arguments.next().unwrap_or_else(|| "always".to_owned()).parse()?;
     let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from).join("wardline-append");
-    let options = JournalOptions { commit, ..JournalOptions::new(&directory, 1) };
-    let (mut journal, _) = Journal::open(options, |_| {})?;
+    let keys = arguments.next().map(|file| KeyRing::read(file.as_ref())).transpose()?;
+    let options = JournalOptions { commit, keys: keys.clone(), ..JournalOptions::new(&directory, 1) };
+    let (mut journal, _) = Journal::open(options.clone(), |_| {})?;
 
     let started = Instant::now();
     for _ in 0..RECORDS {
@@ -34,8 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds = started.elapsed().as_secs_f64();
     println!("{commit}: {RECORDS} records, {} MB", journal.stored_bytes() / 1_000_000);
     println!(
-        "appended in {appended:.2?}, durable in {seconds:.2} s: {:.0} a second",
-        durable as f64 / seconds
+        "appended in {appended:.2?}, durable in {seconds:.2} s: {:.0} a second, {:.0} MB a second",
+        durable as f64 / seconds,
+        journal.stored_bytes() as f64 / 1e6 / seconds
     );
 
     for batch in [1, 100] {
@@ -56,14 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     journal.close()?;
 
     let started = Instant::now();
-    let mut reader = Reader::open(&directory, Offset(0))?;
+    let mut reader = Reader::open(&directory, Offset(0))?.with_keys(keys);
     let mut read = 0_u64;
     while reader.next()?.is_some() {
         read += 1;
     }
     println!("read {read} records in {:.2?}", started.elapsed());
     let started = Instant::now();
-    drop(Journal::open(JournalOptions::new(&directory, 1), |_| {})?);
+    drop(Journal::open(options, |_| {})?);
     println!("opened again in {:.2?}", started.elapsed());
     std::fs::remove_dir_all(directory)?;
     Ok(())

@@ -26,6 +26,9 @@ const SENT: u8 = 18;
 const COMPLETED: u8 = 19;
 const DRAWN: u8 = 20;
 const RECEIVED: u8 = 21;
+const SNAPSHOT: u8 = 22;
+const WILL: u8 = 23;
+const RETURNED: u8 = 24;
 
 /// What [`decode`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLa
         Mark::Sent { client, publish, packet_id } => (SENT, client, Some(publish), Some(packet_id)),
         Mark::Completed { client, packet_id } => (COMPLETED, client, None, Some(packet_id)),
         Mark::Received { client, packet_id } => (RECEIVED, client, None, Some(packet_id)),
+        Mark::Returned { client, packet_id } => (RETURNED, client, None, Some(packet_id)),
         Mark::Drawn { client, subscription, publish, packet_id, qos } => {
             reserve(1 + 4 + client.len() + 4 + subscription.len() + 8 + 2 + 1, out)?;
             out.push(DRAWN);
@@ -89,6 +93,19 @@ pub fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLa
             out.extend_from_slice(&publish.0.to_le_bytes());
             out.extend_from_slice(&packet_id.to_le_bytes());
             out.push(qos);
+            return Ok(());
+        }
+        Mark::Will { client, will } => {
+            reserve(1 + 4 + client.len() + 4 + will.len(), out)?;
+            out.push(WILL);
+            put_bytes(client.as_bytes(), out);
+            put_bytes(will, out);
+            return Ok(());
+        }
+        Mark::Snapshot { number } => {
+            reserve(1 + 8, out)?;
+            out.push(SNAPSHOT);
+            out.extend_from_slice(&number.to_le_bytes());
             return Ok(());
         }
     };
@@ -161,6 +178,11 @@ pub fn decode(bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         RECEIVED => {
             Body::Mark(Mark::Received { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
         }
+        WILL => Body::Mark(Mark::Will { client: fields.str("client")?, will: fields.bytes("will")? }),
+        RETURNED => {
+            Body::Mark(Mark::Returned { client: fields.str("client")?, packet_id: fields.u16("packet_id")? })
+        }
+        SNAPSHOT => Body::Mark(Mark::Snapshot { number: fields.u64("number")? }),
         kind => return Err(DecodeError::Kind(kind)),
     };
     match fields.0.len() {
@@ -201,7 +223,7 @@ pub fn canonical_digested(
     });
 }
 
-const ACCESS_EVENTS: [AccessEvent; 8] = [
+const ACCESS_EVENTS: [AccessEvent; 9] = [
     AccessEvent::Connect,
     AccessEvent::Refuse,
     AccessEvent::Disconnect,
@@ -210,6 +232,7 @@ const ACCESS_EVENTS: [AccessEvent; 8] = [
     AccessEvent::Reauthenticate,
     AccessEvent::Reload,
     AccessEvent::SessionEnd,
+    AccessEvent::Lost,
 ];
 
 const DELIVERY_STEPS: [DeliveryStep; 3] =

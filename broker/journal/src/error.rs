@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, RecordTooLarge};
+use crate::keys::{KeyId, Refused};
 use crate::options::{QUOTA_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::record::Offset;
 use crate::segment::FORMAT_VERSION;
@@ -12,8 +13,8 @@ use crate::segment::FORMAT_VERSION;
 /// A segment that does not hold what was written to it.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} is damaged at byte {position}: {flaw}; nothing was changed. Check the disk, keep a copy of the directory, \
-     and restore it from a backup",
+    "{} is damaged at byte {position}: {flaw}; nothing was changed. Check the disk; then restore the directory from a \
+     backup, or take out what is damaged with `wardline journal quarantine`",
     file.display()
 )]
 pub struct Damage {
@@ -54,6 +55,12 @@ pub enum Flaw {
         /// What is.
         found: Offset,
     },
+    /// A segment that was put there by somebody without the key.
+    #[error("it is not encrypted, although what comes before it is")]
+    Plain,
+    /// A whole frame that is not what was sealed there.
+    #[error("it is whole, but not what was encrypted here: somebody has changed or moved it, or the header")]
+    Sealed,
     /// The file ends within a header or frame.
     #[error("the file ends in the middle of a frame")]
     Truncated,
@@ -163,6 +170,34 @@ pub enum ReadError {
         /// Its answer.
         source: io::Error,
     },
+    /// Sealed with a key that is not at hand.
+    #[error(
+        "{} is encrypted with key {key}, {}",
+        file.display(),
+        key_file.as_ref().map_or_else(
+            || "and no key is given; name the key file in `key_file` of [journal]".to_owned(),
+            |key_file| format!(
+                "which {} does not hold; put that key back, behind the newest",
+                key_file.display()
+            ),
+        )
+    )]
+    Key {
+        /// The segment.
+        file: PathBuf,
+        /// Its key.
+        key: KeyId,
+        /// Where the key was looked for.
+        key_file: Option<PathBuf>,
+    },
+    /// The cryptographic library failed.
+    #[error("cannot decrypt {}: {source}", file.display())]
+    Refused {
+        /// The segment.
+        file: PathBuf,
+        /// Its answer.
+        source: Refused,
+    },
     /// Released before it was read.
     #[error("the journal begins at offset {first}; {from} has been released")]
     Released {
@@ -183,7 +218,7 @@ pub enum ReadError {
         written: Offset,
     },
     /// Another version's file.
-    #[error("{} has format version {found}, and this program reads {FORMAT_VERSION}; use the version that wrote it", file.display())]
+    #[error("{} has format version {found}, and this program reads those up to {FORMAT_VERSION}; use the version that wrote it", file.display())]
     Version {
         /// The segment.
         file: PathBuf,
@@ -196,6 +231,16 @@ pub enum ReadError {
 /// on the disk is unknown, and asking again would answer for pages that were already dropped.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
+    /// The directory is not the one that was opened.
+    #[error(
+        "the journal {} was removed or replaced while it was in use; no further publish is acknowledged. \
+         Bring the directory back, then restart",
+        directory.display()
+    )]
+    Gone {
+        /// Where it was.
+        directory: PathBuf,
+    },
     /// A record that no segment can hold; the caller should have refused it.
     #[error(transparent)]
     RecordTooLarge(#[from] RecordTooLarge),

@@ -7,13 +7,17 @@ use parking_lot::Mutex;
 use crate::codec::{self, Body};
 use crate::error::{Flaw, ReadError};
 use crate::index::Segments;
+use crate::keys::KeyRing;
 use crate::reader::Segment;
 use crate::record::{Offset, Record};
 use crate::scanner::Step;
 use crate::segment;
+use crate::storage::Storage;
 
 /// As [`crate::Journal::fetch`]. All records below `written` are in the files.
 pub(crate) fn fetch(
+    storage: &dyn Storage,
+    keys: Option<&KeyRing>,
     directory: &Path,
     segments: &Mutex<Segments>,
     written: Offset,
@@ -32,7 +36,7 @@ pub(crate) fn fetch(
         let (base, place) = found?;
         let mut at = match open.take().filter(|at| at.header.base == base) {
             Some(at) => at,
-            None => Segment::open(base, directory.join(segment::file_name(base)))?,
+            None => Segment::open(storage, keys, base, directory.join(segment::file_name(base)))?,
         };
         let (carries, position) = place.unwrap_or((base, segment::HEADER_BYTES as u64));
         // Read on where the record lies ahead and no known place is nearer.
@@ -56,7 +60,7 @@ fn read(at: &mut Segment, offset: Offset) -> Result<Record<'_>, ReadError> {
         }
     }
     let position = at.scanner.position();
-    let flaw = match at.scanner.frame().map(|frame| codec::decode(frame.body)) {
+    let flaw = match at.frame().map(|frame| codec::decode(frame.body)) {
         Some(Ok(Body::Record(record))) => return Ok(record),
         Some(Err(error)) => Flaw::Body(error),
         Some(Ok(Body::Mark(_))) | None => Flaw::Missing(offset),

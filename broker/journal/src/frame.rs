@@ -5,17 +5,25 @@
 //! 4  u32  checksum  CRC-32C over the length and everything after the checksum
 //! 8  u64  offset    a record's own; for anything else the offset that the next record will get
 //! 16 ...  body      first byte is the kind: below 16 a record, below 32 a mark, 32 a batch
+//! ...  16 tag      in a sealed segment only
 //! ```
 //!
 //! A batch frame stands before the frames of each write and says how far the segment had been synced before that
 //! write. It carries the segment's salt, which no payload can know, so recovery can find it behind a damaged frame
 //! and tell a write that a crash cut short from damage to what was already durable.
+//!
+//! In a sealed segment everything behind the kind is encrypted, but for a batch frame's content, and all of the frame is
+//! authenticated. The checksum is that of the sealed frame: what does not hold it was not written whole, and what
+//! holds it but does not open was changed by somebody.
 
 use crate::codec::RECORD_BYTES_MAX;
+use crate::keys::Refused;
 use crate::record::Offset;
+use crate::seal::{SegmentKey, TAG_BYTES};
 
 /// Length, checksum and offset.
 pub(crate) const HEADER_BYTES: usize = 16;
+const CHECKSUM: std::ops::Range<usize> = 4..8;
 /// Kinds below are records and take an offset.
 const RECORD_KINDS_END: u8 = 16;
 /// The kind of a batch frame's body.
@@ -30,7 +38,7 @@ pub(crate) const BATCH_SALT_AT: usize = HEADER_BYTES + 1;
 /// The bytes that length counts beside the body: the offset.
 const LENGTH_EXTRA_BYTES: usize = 8;
 const LENGTH_MIN: usize = LENGTH_EXTRA_BYTES + 1;
-const LENGTH_MAX: usize = LENGTH_EXTRA_BYTES + RECORD_BYTES_MAX;
+const LENGTH_MAX: usize = LENGTH_EXTRA_BYTES + RECORD_BYTES_MAX + TAG_BYTES;
 const _: () = assert!(LENGTH_MAX <= u32::MAX as usize, "a frame's length must fit its field");
 
 /// What a batch frame says.
@@ -83,7 +91,7 @@ pub(crate) fn push<E>(
         out.truncate(start);
         return Err(error);
     }
-    seal(&mut out[start..], offset);
+    complete(&mut out[start..], offset);
     Ok(())
 }
 
@@ -96,7 +104,7 @@ pub(crate) fn batch(next: Offset, batch: &Batch) -> [u8; BATCH_FRAME_BYTES] {
     {
         place.copy_from_slice(&value.to_le_bytes());
     }
-    seal(&mut frame, next);
+    complete(&mut frame, next);
     frame
 }
 
@@ -131,14 +139,70 @@ pub(crate) fn first(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
     Some((size, parse_trusted(bytes.get(..size)?)?))
 }
 
+/// Appends to `out` the sealed form of each of the plain `frames`; the first of them is to lie at `position`.
+pub(crate) fn seal_all(
+    mut frames: &[u8],
+    mut position: u64,
+    key: &SegmentKey,
+    out: &mut Vec<u8>,
+) -> Result<(), Refused> {
+    while let Some((bytes, _)) = first(frames) {
+        let (frame, rest) = frames.split_at(bytes);
+        let start = out.len();
+        out.extend_from_slice(frame);
+        out.extend_from_slice(&[0; TAG_BYTES]);
+        seal(&mut out[start..], position, key)?;
+        position += (out.len() - start) as u64;
+        frames = rest;
+    }
+    Ok(())
+}
+
+/// Seals a plain frame that is followed by room for its tag.
+fn seal(frame: &mut [u8], position: u64, key: &SegmentKey) -> Result<(), Refused> {
+    // The encoders keep bodies below RECORD_BYTES_MAX, so that the length fits.
+    let length = u32::try_from(frame.len() - CHECKSUM.end).unwrap_or(u32::MAX);
+    frame[..CHECKSUM.start].copy_from_slice(&length.to_le_bytes());
+    frame[CHECKSUM].fill(0);
+    let (clear, sealed) = frame.split_at_mut(clear_bytes(frame));
+    let (content, tag) = sealed.split_at_mut(sealed.len() - TAG_BYTES);
+    tag.copy_from_slice(&key.seal(position, clear, content)?);
+    set_checksum(frame);
+    Ok(())
+}
+
+/// Opens the frame that is all of `bytes` and has passed its checksum, in place: with its tag cut off it is then fit for
+/// [`parse_trusted`]. Whether it is what was sealed at `position`.
+pub(crate) fn open(bytes: &mut [u8], position: u64, key: &SegmentKey) -> bool {
+    if bytes.len() < HEADER_BYTES + 1 + TAG_BYTES {
+        return false;
+    }
+    bytes[CHECKSUM].fill(0);
+    let (clear, sealed) = bytes.split_at_mut(clear_bytes(bytes));
+    key.open(position, clear, sealed)
+}
+
+/// How much of a sealed frame is not encrypted: up to its kind, and all of a batch frame, which recovery has to find. The
+/// checksum, which is computed last, counts as zero there.
+fn clear_bytes(sealed: &[u8]) -> usize {
+    match sealed[HEADER_BYTES] {
+        BATCH => sealed.len() - TAG_BYTES,
+        _ => HEADER_BYTES + 1,
+    }
+}
+
 /// Fills in the header of a frame whose body is in place.
-fn seal(frame: &mut [u8], offset: Offset) {
+fn complete(frame: &mut [u8], offset: Offset) {
     // The encoders keep bodies below RECORD_BYTES_MAX, so that the length fits.
     let length = u32::try_from(frame.len() - 8).unwrap_or(u32::MAX).to_le_bytes();
     frame[8..HEADER_BYTES].copy_from_slice(&offset.0.to_le_bytes());
-    let checksum = checksum(length, &frame[8..]);
     frame[..4].copy_from_slice(&length);
-    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+    set_checksum(frame);
+}
+
+fn set_checksum(frame: &mut [u8]) {
+    let checksum = checksum([frame[0], frame[1], frame[2], frame[3]], &frame[CHECKSUM.end..]);
+    frame[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// With the length, so that a length turned to zero or to another frame's is caught for certain.

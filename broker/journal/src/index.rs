@@ -87,6 +87,11 @@ impl Segments {
         self.index.note_all(frames, position);
     }
 
+    /// The active segment is written anew.
+    pub(crate) fn restart(&mut self) {
+        self.index = Index::default();
+    }
+
     /// The active segment is full, with so many bytes; `base` begins the next.
     pub(crate) fn turn(&mut self, bytes: u64, base: Offset) {
         let index = std::mem::take(&mut self.index);

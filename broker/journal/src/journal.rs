@@ -1,9 +1,6 @@
 //! The journal itself: opening, appending, releasing, closing.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
@@ -14,15 +11,17 @@ use crate::codec;
 use crate::error::{Failure, OpenError, ReadError, ReleaseError};
 use crate::fetch;
 use crate::index::Segments;
-use crate::lock::Lock;
+use crate::keys::KeyRing;
 use crate::options::JournalOptions;
 use crate::reader::Reader;
 use crate::record::{Log, Mark, Offset, Record};
 use crate::recovery::{self, Recovery};
+use crate::room::{Pressure, Room, Space};
 use crate::segment;
-use crate::shared::{BACKLOG_BYTES_MAX, Place, Pressure, Progress, Shared};
-use crate::storage::{Disk, Storage};
-use crate::writer::Writer;
+use crate::shared::{BACKLOG_BYTES_MAX, Place, Progress, Shared};
+use crate::snapshots::Snapshots;
+use crate::storage::{Disk, Held, Storage};
+use crate::writer::{Stepper, Writer};
 
 /// An open journal. Clones are the same journal; when the last is dropped it is closed.
 ///
@@ -36,23 +35,18 @@ pub struct Journal {
 #[derive(Debug)]
 struct Owner {
     directory: PathBuf,
+    node: u16,
     shared: Arc<Shared>,
     segments: Arc<Mutex<Segments>>,
     /// One release at a time; held across I/O, but nobody else takes it.
     release: Mutex<()>,
-    storage: StorageHandle,
+    storage: Arc<dyn Storage>,
+    keys: Option<KeyRing>,
+    /// `None` where the writer has no thread of its own, or that has ended.
     writer: Mutex<Option<JoinHandle<()>>>,
-    writer_thread: ThreadId,
+    writer_thread: Option<ThreadId>,
     /// The writer holds it as long as it writes.
-    lock: Weak<Lock>,
-}
-
-struct StorageHandle(Arc<dyn Storage>);
-
-impl std::fmt::Debug for StorageHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Storage")
-    }
+    lock: Weak<dyn Held>,
 }
 
 impl Journal {
@@ -69,26 +63,60 @@ impl Journal {
         Self::open_on(Arc::new(Disk), options, on_progress)
     }
 
-    pub(crate) fn open_on(
+    /// As [`Journal::open`], on another disk than the operating system's.
+    pub fn open_on(
         storage: Arc<dyn Storage>,
         options: JournalOptions,
         on_progress: impl Fn(Progress) + Send + 'static,
     ) -> Result<(Self, Recovery), OpenError> {
+        let directory = options.directory.clone();
+        let (mut owner, report, writer) = Self::recover(storage, options, on_progress)?;
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::io("start the writer thread of", &directory, error))?;
+        owner.writer_thread = Some(thread.thread().id());
+        owner.writer = Mutex::new(Some(thread));
+        Ok((Self { owner: Arc::new(owner) }, report))
+    }
+
+    /// As [`Journal::open_on`], without a thread: nothing is written but by [`Stepper::step`], so that a simulation
+    /// decides when. [`Journal::close`] does not wait; step until the writer has ended.
+    pub fn open_stepped<P: Fn(Progress)>(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        on_progress: P,
+    ) -> Result<(Self, Recovery, Stepper<P>), OpenError> {
+        let (owner, report, writer) = Self::recover(storage, options, on_progress)?;
+        Ok((Self { owner: Arc::new(owner) }, report, Stepper::new(writer)))
+    }
+
+    fn recover<P>(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        on_progress: P,
+    ) -> Result<(Owner, Recovery, Writer<P>), OpenError> {
         let segment_bytes = options.checked_segment_bytes()?;
-        let JournalOptions { directory, node, commit, quota_bytes, .. } = options;
-        make_directory(&directory)?;
-        let lock = Arc::new(Lock::acquire(&directory)?);
+        let JournalOptions { directory, node, commit, quota_bytes, keys, .. } = options;
+        storage
+            .make_directory(&directory)
+            .map_err(|error| OpenError::io("make the directory", &directory, error))?;
+        let lock = storage.lock(&directory)?;
         let held = Arc::downgrade(&lock);
-        let recovered = recovery::recover(&directory, node, segment_bytes, &*storage)?;
+        let recovered = recovery::recover(&directory, node, segment_bytes, &storage, keys.as_ref())?;
         let report = recovered.report;
         log(&directory, &report);
         let active = recovered.active;
         let readable = Place { base: active.base, position: active.position };
-        let shared = Arc::new(Shared::new(active.next, readable, report.bytes, quota_bytes));
+        let room = Room::new(report.bytes, quota_bytes);
+        room.ask(&*storage, &directory)
+            .map_err(|error| OpenError::io("ask for free space on", &directory, error))?;
+        let shared = Arc::new(Shared::new(active.next, readable, room));
         let segments = Arc::new(Mutex::new(recovered.segments));
         let writer = Writer {
             _lock: lock,
             storage: Arc::clone(&storage),
+            keys: keys.clone(),
             directory: directory.clone(),
             node,
             segment_bytes,
@@ -97,23 +125,24 @@ impl Journal {
             spare: None,
             segments: Arc::clone(&segments),
             shared: Arc::clone(&shared),
+            buffer: Vec::new(),
+            sealed: Vec::new(),
+            sync_due: None,
             on_progress,
         };
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| OpenError::io("start the writer thread of", &directory, error))?;
         let owner = Owner {
             directory,
+            node,
             shared,
             segments,
             release: Mutex::new(()),
-            storage: StorageHandle(storage),
-            writer_thread: thread.thread().id(),
-            writer: Mutex::new(Some(thread)),
+            storage,
+            keys,
+            writer: Mutex::new(None),
+            writer_thread: None,
             lock: held,
         };
-        Ok((Self { owner: Arc::new(owner) }, report))
+        Ok((owner, report, writer))
     }
 
     /// All records below are durable, as the commit mode defines it: their acknowledgements may leave.
@@ -133,6 +162,19 @@ impl Journal {
         self.durable()
     }
 
+    /// Waits until the first `entries` entries since it was opened are durable, at most so long; whether they are.
+    pub fn wait_entries(&self, entries: u64, timeout: Duration) -> bool {
+        self.owner.shared.wait(timeout, |reached| reached.entries >= entries);
+        self.durable_entries() >= entries
+    }
+
+    /// The snapshots beside its segments.
+    pub fn snapshots(&self) -> Snapshots {
+        let owner = &*self.owner;
+        let storage = Arc::clone(&owner.storage);
+        Snapshots::new(owner.directory.clone(), owner.node, storage, owner.keys.clone())
+    }
+
     /// Why nothing more becomes durable; `None` while all is well.
     pub fn failure(&self) -> Option<Failure> {
         self.owner.shared.failure()
@@ -148,14 +190,40 @@ impl Journal {
         self.backlog_bytes() >= BACKLOG_BYTES_MAX
     }
 
-    /// How near the quota is.
+    /// How short the room is, as far as the file system was asked; see [`Journal::inspect`].
     pub fn pressure(&self) -> Pressure {
-        self.owner.shared.pressure()
+        self.owner.shared.room.pressure(self.backlog_bytes())
+    }
+
+    /// What it has of the disk, and may have.
+    pub fn space(&self) -> Space {
+        self.owner.shared.room.space(self.backlog_bytes())
+    }
+
+    /// How long the sync under way has taken; zero while there is none.
+    pub fn syncing_for(&self) -> Duration {
+        self.owner.shared.syncing_for()
+    }
+
+    /// Looks after the disk: asks how much of it is free, for [`Journal::pressure`], and whether the journal is still
+    /// where it was opened. To be called every second or so; blocking.
+    ///
+    /// # Errors
+    /// When the directory was removed, replaced, or cannot be reached: nothing that is written is kept by anybody.
+    pub fn inspect(&self) -> Result<Space, Failure> {
+        let owner = &*self.owner;
+        // Once closed the directory may be another process's.
+        if let Some(lock) = owner.lock.upgrade() {
+            lock.check(&owner.directory)?;
+            let asked = owner.shared.room.ask(&*owner.storage, &owner.directory);
+            asked.map_err(|error| Failure::storage("ask for free space on", &owner.directory, error))?;
+        }
+        Ok(self.space())
     }
 
     /// What the segments hold, in bytes; preallocated room is not counted.
     pub fn stored_bytes(&self) -> u64 {
-        self.owner.shared.stored_bytes.load(Ordering::Relaxed)
+        self.owner.shared.room.stored_bytes()
     }
 
     /// The oldest record that can still be read, or the next one's offset where there is none.
@@ -167,7 +235,9 @@ impl Journal {
     /// With [`crate::Commit::Interval`] it stays behind [`Journal::durable`] by up to the interval, so that nothing
     /// which a crash could take back reaches the audit tables.
     pub fn reader(&self, from: Offset) -> Reader {
-        Reader::live(self.owner.directory.clone(), from, Arc::clone(&self.owner.shared))
+        let owner = &*self.owner;
+        Reader::live(Arc::clone(&owner.storage), owner.directory.clone(), from, Arc::clone(&owner.shared))
+            .with_keys(owner.keys.clone())
     }
 
     /// Reads back the records at `offsets`, each below [`Journal::durable`], and hands them to `each` in the same order.
@@ -176,8 +246,10 @@ impl Journal {
     /// # Errors
     /// A record that is not there: released, not yet written, or damaged. Those before it have been handed over.
     pub fn fetch(&self, offsets: &[Offset], each: impl FnMut(Offset, Record<'_>)) -> Result<(), ReadError> {
-        let written = self.owner.shared.durable();
-        fetch::fetch(&self.owner.directory, &self.owner.segments, written, offsets, each)
+        let owner = &*self.owner;
+        let written = owner.shared.durable();
+        let keys = owner.keys.as_ref();
+        fetch::fetch(&*owner.storage, keys, &owner.directory, &owner.segments, written, offsets, each)
     }
 
     /// Deletes the segments in which everything lies below the record `up_to`: everybody who reads the journal,
@@ -203,14 +275,14 @@ impl Journal {
             let file = owner.directory.join(segment::file_name(base));
             // Each deletion is made durable before the next, so that a crash leaves no gap.
             let deleted =
-                owner.storage.0.remove(&file).and_then(|()| owner.storage.0.sync_directory(&owner.directory));
+                owner.storage.remove(&file).and_then(|()| owner.storage.sync_directory(&owner.directory));
             match deleted {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(source) => return Err(ReleaseError { file, source }),
             }
             owner.segments.lock().closed.pop_front();
-            owner.shared.stored_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            owner.shared.room.released(bytes);
             freed += bytes;
         }
     }
@@ -252,7 +324,7 @@ impl Owner {
     fn close(&self) {
         self.shared.close();
         // On the writer thread itself, from the progress callback, there is nothing to wait for.
-        if std::thread::current().id() != self.writer_thread {
+        if Some(std::thread::current().id()) != self.writer_thread {
             // Under the lock, so that whoever closes at the same time also returns only when it is done. A panic of
             // the thread has been noted as the journal's failure.
             let mut writer = self.writer.lock();
@@ -265,14 +337,6 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn make_directory(directory: &Path) -> Result<(), OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| OpenError::io("make the directory", directory, error))
 }
 
 fn log(directory: &Path, recovery: &Recovery) {

@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use crate::error::OpenError;
+use crate::error::{Failure, OpenError};
 
 const LOCK_FILE: &str = "lock";
 /// More than any process number, less than any surprise.
@@ -15,7 +16,7 @@ const PID_BYTES_MAX: u64 = 20;
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -38,8 +39,31 @@ impl Lock {
             Err(error) => return Err(failed(error.into())),
         }
         write_holder(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
+
+    /// Whether `directory` still has the file that is locked: without it the journal was removed or replaced, and
+    /// another process could open what is there now.
+    pub(crate) fn check(&self, directory: &Path) -> Result<(), Failure> {
+        let gone = || Failure::Gone { directory: directory.to_owned() };
+        let failed = |error| Failure::storage("look at", directory, error);
+        let held = self.file.metadata().map_err(failed)?;
+        match std::fs::metadata(directory.join(LOCK_FILE)) {
+            Ok(found) if (found.dev(), found.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Ok(_) => Err(gone()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(gone())
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// The process that has the journal in `directory` open, where there is one and its lock file says which.
+pub fn in_use_by(directory: &Path) -> Option<u32> {
+    let file = File::open(directory.join(LOCK_FILE)).ok()?;
+    let answer = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    (answer == Err(rustix::io::Errno::WOULDBLOCK)).then(|| holder(&file))?
 }
 
 /// Who wrote the lock file; only a hint for people.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::error::OpenError;
+use crate::keys::KeyRing;
 
 /// Size of a segment unless configured, in bytes: two seconds of 100,000 publishes a second, so that rolling over
 /// costs nothing and release follows the readers closely.
@@ -35,10 +36,12 @@ pub struct JournalOptions {
     pub commit: Commit,
     /// The bytes the journal should stay within; see [`crate::Pressure`]. Preallocation may take two segments more.
     pub quota_bytes: u64,
+    /// Encrypts what is written from now on; needed as long as anything encrypted is there.
+    pub keys: Option<KeyRing>,
 }
 
 impl JournalOptions {
-    /// The defaults: 64 MiB segments, [`Commit::Always`], 20 GiB.
+    /// The defaults: 64 MiB segments, [`Commit::Always`], 20 GiB, not encrypted.
     pub fn new(directory: impl Into<PathBuf>, node: u16) -> Self {
         Self {
             directory: directory.into(),
@@ -46,6 +49,7 @@ impl JournalOptions {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             commit: Commit::Always,
             quota_bytes: QUOTA_BYTES_DEFAULT,
+            keys: None,
         }
     }
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crate::codec::{self, Body};
 use crate::error::{Damage, Flaw, ReadError};
+use crate::frame::Frame;
+use crate::keys::KeyRing;
 use crate::record::{Entry, Offset};
 use crate::scanner::{Scanner, Step};
 use crate::segment::{self, Header};
 use crate::shared::{Place, Shared};
+use crate::storage::{Disk, Storage};
 use crate::tail::{self, Tail};
 
 /// Reads entries in the order in which they were appended. Blocking; give it a thread of its own.
@@ -17,6 +20,8 @@ use crate::tail::{self, Tail};
 /// After an error it is spent, so that nothing can be skipped; read on with a new one.
 #[derive(Debug)]
 pub struct Reader {
+    storage: Arc<dyn Storage>,
+    keys: Option<KeyRing>,
     directory: PathBuf,
     from: Offset,
     live: Option<Arc<Shared>>,
@@ -34,27 +39,50 @@ pub(crate) struct Segment {
     pub(crate) expected: Offset,
     /// Where the segment ends, once its successor has told.
     end: Option<u64>,
+    /// What is read in the place of each lost record; empty where there are none.
+    lost: Vec<u8>,
 }
 
 /// What lies behind a segment.
 enum Turn {
     Last,
     Longer,
-    Turned(Segment),
+    Turned(Box<Segment>),
 }
 
 impl Reader {
     /// Reads a journal that this process has not opened, for tools: from `from` on, as far as it is written when
     /// [`Reader::next`] is called. Changes nothing and takes no lock.
     pub fn open(directory: impl Into<PathBuf>, from: Offset) -> Result<Self, ReadError> {
+        Self::open_on(Arc::new(Disk), directory, from)
+    }
+
+    /// As [`Reader::open`], of a journal that is on `storage`.
+    pub fn open_on(
+        storage: Arc<dyn Storage>,
+        directory: impl Into<PathBuf>,
+        from: Offset,
+    ) -> Result<Self, ReadError> {
         let directory = directory.into();
-        segment::list(&directory)?;
-        Ok(Self { directory, from, live: None, at: None, failed: false })
+        segment::list(&*storage, &directory)?;
+        Ok(Self { storage, keys: None, directory, from, live: None, at: None, failed: false })
+    }
+
+    /// With the keys that sealed segments need.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Option<KeyRing>) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// Follows an open journal, never past what is safe from a crash.
-    pub(crate) fn live(directory: PathBuf, from: Offset, shared: Arc<Shared>) -> Self {
-        Self { directory, from, live: Some(shared), at: None, failed: false }
+    pub(crate) fn live(
+        storage: Arc<dyn Storage>,
+        directory: PathBuf,
+        from: Offset,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { storage, keys: None, directory, from, live: Some(shared), at: None, failed: false }
     }
 
     /// The next entry; `None` where for now there is none. Before the record at the starting offset come the marks
@@ -66,8 +94,7 @@ impl Reader {
         }
         let found = self.advance()?;
         let segment = self.at.as_ref().filter(|_| found);
-        let Some((segment, frame)) = segment.and_then(|segment| Some((segment, segment.scanner.frame()?)))
-        else {
+        let Some((segment, frame)) = segment.and_then(|segment| Some((segment, segment.frame()?))) else {
             self.failed = false;
             return Ok(None);
         };
@@ -136,17 +163,17 @@ impl Reader {
                     continue;
                 }
                 Step::End if is_last => Flaw::EndsEarly(limit),
-                Step::End => match segment.turn(&self.directory)? {
+                Step::End => match segment.turn(&*self.storage, self.keys.as_ref(), &self.directory)? {
                     Turn::Last => return Ok(false),
                     Turn::Longer => continue,
                     Turn::Turned(next) => {
-                        self.at = Some(next);
+                        self.at = Some(*next);
                         continue;
                     }
                 },
                 // What has a sound checksum was written whole: in the wrong place it is never a torn write.
-                Step::Bad(flaw @ Flaw::Order { .. }) => flaw,
-                Step::Bad(flaw) if bound.is_none() && segment.is_torn(&self.directory)? => {
+                Step::Bad(flaw @ (Flaw::Order { .. } | Flaw::Sealed)) => flaw,
+                Step::Bad(flaw) if bound.is_none() && segment.is_torn(&*self.storage, &self.directory)? => {
                     tracing::debug!(file = %segment.path.display(), %flaw, "the journal ends in a torn write");
                     return Ok(false);
                 }
@@ -159,20 +186,27 @@ impl Reader {
     /// The segment to begin with: the one before the starting offset, as its end may hold marks that belong behind
     /// the record before.
     fn start(&self) -> Result<Option<Segment>, ReadError> {
-        let mut segments = segment::list(&self.directory)?;
+        let mut segments = segment::list(&*self.storage, &self.directory)?;
         let before = segments.partition_point(|(base, _)| *base < self.from);
         let Some((base, path)) = segments.drain(before.saturating_sub(1)..).next() else { return Ok(None) };
         if base > self.from {
             return Err(ReadError::Released { from: self.from, first: base });
         }
-        Segment::open(base, path).map(Some)
+        Segment::open(&*self.storage, self.keys.as_ref(), base, path).map(Some)
     }
 }
 
 impl Segment {
-    pub(crate) fn open(base: Offset, path: PathBuf) -> Result<Self, ReadError> {
-        let (file, header) = segment::open(base, &path)?;
-        Ok(Self { path, header, scanner: Scanner::new(file), expected: base, end: None })
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        keys: Option<&KeyRing>,
+        base: Offset,
+        path: PathBuf,
+    ) -> Result<Self, ReadError> {
+        let (file, header) = segment::open(storage, base, &path)?;
+        let scanner = Scanner::new(file, header.key(keys, &path)?);
+        let lost = header.lost.map(|lost| lost.body()).unwrap_or_default();
+        Ok(Self { path, header, scanner, expected: base, end: None, lost })
     }
 
     /// Goes to a place at which a frame that carries `carries` is known to begin.
@@ -191,7 +225,8 @@ impl Segment {
 
     /// What follows the last sound frame.
     pub(crate) fn judge_tail(&self) -> Result<Tail, ReadError> {
-        tail::judge(self.scanner.file(), self.header.salt, self.scanner.next_position())
+        let (file, key) = (self.scanner.file(), self.scanner.key());
+        tail::judge(file, key, self.header.salt, self.scanner.next_position())
             .map_err(|source| self.io(source))
     }
 
@@ -199,7 +234,25 @@ impl Segment {
         Place { base: self.header.base, position: self.scanner.next_position() }
     }
 
+    /// The frame last advanced to.
+    pub(crate) fn frame(&self) -> Option<Frame<'_>> {
+        match self.header.lost {
+            None => self.scanner.frame(),
+            Some(_) => {
+                let last = self.expected.0.checked_sub(1).filter(|last| *last >= self.header.base.0)?;
+                Some(Frame { offset: Offset(last), body: &self.lost })
+            }
+        }
+    }
+
     pub(crate) fn advance(&mut self, limit: u64) -> Result<Step, ReadError> {
+        if let Some(lost) = self.header.lost {
+            if self.expected >= lost.until {
+                return Ok(Step::End);
+            }
+            self.expected.0 += 1;
+            return Ok(Step::Frame);
+        }
         let step = self.scanner.advance(limit).map_err(|source| self.io(source))?;
         if let Some(frame) = self.scanner.frame().filter(|_| matches!(step, Step::Frame)) {
             if frame.offset != self.expected {
@@ -213,36 +266,49 @@ impl Segment {
     }
 
     fn is_entry_from(&self, from: Offset) -> bool {
-        self.scanner.frame().is_some_and(|frame| frame.batch().is_none() && frame.offset >= from)
+        self.frame().is_some_and(|frame| frame.batch().is_none() && frame.offset >= from)
     }
 
     /// Whether the bad frame ahead is but a write cut short, at the very end of the journal.
-    fn is_torn(&self, directory: &Path) -> Result<bool, ReadError> {
-        let is_last = successor(directory, self.header.base)?.is_none();
+    fn is_torn(&self, storage: &dyn Storage, directory: &Path) -> Result<bool, ReadError> {
+        let is_last = successor(storage, directory, self.header.base)?.is_none();
         Ok(is_last && self.judge_tail()? != Tail::Damaged)
     }
 
     /// What comes when no frame is left.
-    fn turn(&mut self, directory: &Path) -> Result<Turn, ReadError> {
-        let Some((base, path)) = successor(directory, self.header.base)? else { return Ok(Turn::Last) };
-        let next = Self::open(base, path)?;
+    fn turn(
+        &mut self,
+        storage: &dyn Storage,
+        keys: Option<&KeyRing>,
+        directory: &Path,
+    ) -> Result<Turn, ReadError> {
+        let Some((base, path)) = successor(storage, directory, self.header.base)? else {
+            return Ok(Turn::Last);
+        };
+        let next = Self::open(storage, keys, base, path)?;
         let end = next.header.previous_bytes;
         let position = self.scanner.position();
-        if end > position && self.end.is_none() {
+        // What follows lost records says where the segment ended that they were in.
+        let is_lost = self.header.lost.is_some();
+        if !is_lost && end > position && self.end.is_none() {
             // Written after it was looked at.
             self.end = Some(end);
             return Ok(Turn::Longer);
         }
-        if end != position {
+        if !is_lost && end != position {
             return Err(self.damaged(position, Flaw::EndsEarly(end)));
         }
         if base != self.expected {
             return Err(next.damaged(0, Flaw::Order { expected: self.expected, found: base }));
         }
-        Ok(Turn::Turned(next))
+        Ok(Turn::Turned(Box::new(next)))
     }
 }
 
-fn successor(directory: &Path, base: Offset) -> Result<Option<(Offset, PathBuf)>, ReadError> {
-    Ok(segment::list(directory)?.into_iter().find(|(other, _)| *other > base))
+fn successor(
+    storage: &dyn Storage,
+    directory: &Path,
+    base: Offset,
+) -> Result<Option<(Offset, PathBuf)>, ReadError> {
+    Ok(segment::list(storage, directory)?.into_iter().find(|(other, _)| *other > base))
 }

@@ -82,6 +82,8 @@ pub enum AccessEvent {
     Reload = 6,
     /// A session ended: expired, taken away by a clean start, or dropped.
     SessionEnd = 7,
+    /// The record of this offset was lost to damage of the journal, and cut out of it on purpose.
+    Lost = 8,
 }
 
 /// A row of `access`.
@@ -196,6 +198,27 @@ pub enum Mark<'a> {
         client: &'a str,
         /// The identifier, in use until the exchange is completed.
         packet_id: u16,
+    },
+    /// The CONNECT whose record follows has a will. It stands here and not in that record, so that no audit table has what
+    /// nobody has published.
+    Will {
+        /// The client that connects.
+        client: &'a str,
+        /// What it left; its encoding is the core's own.
+        will: &'a [u8],
+    },
+    /// What the member `client` of a shared subscription was to be sent under this packet identifier was not sent, and its
+    /// session ends: it is the group's again.
+    Returned {
+        /// The session.
+        client: &'a str,
+        /// The identifier now free again.
+        packet_id: u16,
+    },
+    /// The snapshot of this number holds what follows from everything before.
+    Snapshot {
+        /// Counted from 1 in each journal.
+        number: u64,
     },
 }
 

@@ -1,12 +1,12 @@
 //! Reads frames one after another from a segment file.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use crate::error::Flaw;
 use crate::frame::{self, Frame};
+use crate::seal::{SegmentKey, TAG_BYTES};
 use crate::segment;
+use crate::storage::{self, ReadFile};
 
 /// What is read at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -14,7 +14,9 @@ const READ_BYTES: usize = 256 << 10;
 /// A place in a segment, and the bytes around it.
 #[derive(Debug)]
 pub(crate) struct Scanner {
-    file: File,
+    file: Box<dyn ReadFile>,
+    /// Of a sealed segment.
+    key: Option<SegmentKey>,
     /// Bytes of the file, the first of them at `position`, from `start`.
     buffer: Vec<u8>,
     start: usize,
@@ -38,14 +40,17 @@ pub(crate) enum Step {
 
 impl Scanner {
     /// Starts after the segment's header.
-    pub(crate) fn new(file: File) -> Self {
+    pub(crate) fn new(file: Box<dyn ReadFile>, key: Option<SegmentKey>) -> Self {
         let position = segment::HEADER_BYTES as u64;
-        Self { file, buffer: Vec::new(), start: 0, end: 0, position, current_bytes: 0 }
+        Self { file, key, buffer: Vec::new(), start: 0, end: 0, position, current_bytes: 0 }
     }
 
     /// Goes to a place at which a frame is known to begin.
     pub(crate) fn seek(&mut self, position: u64) {
-        let skipped = position.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
+        // The current frame may have been opened in the buffer, and would not open again.
+        let skipped =
+            position.checked_sub(self.next_position()).and_then(|bytes| usize::try_from(bytes).ok());
+        let skipped = skipped.and_then(|bytes| bytes.checked_add(self.current_bytes));
         match skipped.filter(|bytes| *bytes <= self.end - self.start) {
             Some(bytes) => self.start += bytes,
             None => (self.start, self.end) = (0, 0),
@@ -58,8 +63,12 @@ impl Scanner {
         self.position
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    pub(crate) fn file(&self) -> &dyn ReadFile {
+        &*self.file
+    }
+
+    pub(crate) fn key(&self) -> Option<&SegmentKey> {
+        self.key.as_ref()
     }
 
     /// Where the frame after the current one begins.
@@ -83,7 +92,8 @@ impl Scanner {
 
     /// The frame last advanced to.
     pub(crate) fn frame(&self) -> Option<Frame<'_>> {
-        frame::parse_trusted(self.ahead().get(..self.current_bytes)?)
+        let tag_bytes = if self.key.is_some() { TAG_BYTES } else { 0 };
+        frame::parse_trusted(self.ahead().get(..self.current_bytes.checked_sub(tag_bytes)?)?)
     }
 
     fn look(&mut self, limit: u64) -> io::Result<Step> {
@@ -102,6 +112,12 @@ impl Scanner {
         if self.ahead().get(..bytes).and_then(frame::parse).is_none() {
             return Ok(Step::Bad(Flaw::Checksum));
         }
+        if let Some(key) = &self.key {
+            let sealed = self.buffer.get_mut(self.start..self.start + bytes).unwrap_or_default();
+            if !frame::open(sealed, self.position, key) {
+                return Ok(Step::Bad(Flaw::Sealed));
+            }
+        }
         self.current_bytes = bytes;
         Ok(Step::Frame)
     }
@@ -117,7 +133,7 @@ impl Scanner {
         if have >= bytes {
             return Ok(true);
         }
-        let file_end = self.file.metadata()?.len().min(limit);
+        let file_end = self.file.size()?.min(limit);
         let readable = file_end.saturating_sub(self.position);
         // Also keeps a damaged length from asking for memory that the file cannot fill.
         let wanted = readable.min(bytes.max(READ_BYTES) as u64) as usize;
@@ -126,13 +142,8 @@ impl Scanner {
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
-        while have < wanted {
-            match self.file.read_at(&mut self.buffer[have..wanted], self.position + have as u64) {
-                Ok(0) => break,
-                Ok(read) => have += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(rest) = self.buffer.get_mut(have..wanted) {
+            have += storage::read_full(&*self.file, rest, self.position + have as u64)?;
         }
         self.end = have;
         Ok(have >= bytes)

@@ -3,7 +3,7 @@
 //! Two locks, never held together and never across I/O: `pending` between appenders and the writer, `progress`
 //! between the writer and whoever waits for it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -12,6 +12,7 @@ use crate::codec::RecordTooLarge;
 use crate::error::Failure;
 use crate::frame::{self, BATCH_FRAME_BYTES};
 use crate::record::Offset;
+use crate::room::Room;
 
 /// What may wait for the disk before the journal is congested, in bytes: about a second of 100,000 publishes a
 /// second. Appending still works beyond; the server stops reading from publishers.
@@ -30,20 +31,10 @@ pub enum Progress {
         /// All records and marks below are durable, counted as [`crate::Log::entries`] counts.
         entries: u64,
     },
+    /// A sync came back after so long.
+    Synced(Duration),
     /// Nothing more will become durable. Reported once, as the last.
     Failed(Failure),
-}
-
-/// How near the journal is to its quota. It keeps writing in any case: withholding is up to the server, which can
-/// tell telemetry from an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pressure {
-    /// Below 90 % of the quota.
-    Normal,
-    /// From 90 %: telemetry is to be slowed; the rest is reserved for alerts, answers and acknowledgements.
-    Near,
-    /// The quota is used up, or the disk has no room for another segment: telemetry is to be withheld.
-    Full,
 }
 
 /// A place in the segments: everything before it may be read.
@@ -97,15 +88,13 @@ pub(crate) struct Shared {
     progress: Mutex<Reached>,
     moved: Condvar,
     backlog_bytes: AtomicUsize,
-    /// Written to segments that still exist.
-    pub(crate) stored_bytes: AtomicU64,
-    /// There was no room to preallocate the next segment.
-    pub(crate) disk_full: AtomicBool,
-    quota_bytes: u64,
+    pub(crate) room: Room,
+    /// When the sync began that has not come back.
+    syncing_since: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    pub(crate) fn new(next: Offset, readable: Place, stored_bytes: u64, quota_bytes: u64) -> Self {
+    pub(crate) fn new(next: Offset, readable: Place, room: Room) -> Self {
         Self {
             pending: Mutex::new(Pending {
                 buffer: vec![0; BATCH_FRAME_BYTES],
@@ -120,9 +109,8 @@ impl Shared {
             progress: Mutex::new(Reached { durable: next, entries: 0, readable, failure: None }),
             moved: Condvar::new(),
             backlog_bytes: AtomicUsize::new(0),
-            stored_bytes: AtomicU64::new(stored_bytes),
-            disk_full: AtomicBool::new(false),
-            quota_bytes,
+            room,
+            syncing_since: Mutex::new(None),
         }
     }
 
@@ -176,15 +164,18 @@ impl Shared {
         self.backlog_bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn pressure(&self) -> Pressure {
-        let used = self.stored_bytes.load(Ordering::Relaxed).saturating_add(self.backlog_bytes() as u64);
-        if used >= self.quota_bytes || self.disk_full.load(Ordering::Relaxed) {
-            Pressure::Full
-        } else if used >= self.quota_bytes / 10 * 9 {
-            Pressure::Near
-        } else {
-            Pressure::Normal
-        }
+    /// Runs a sync, and returns how long it took.
+    pub(crate) fn time_sync<E>(&self, sync: impl FnOnce() -> Result<(), E>) -> Result<Duration, E> {
+        let began = Instant::now();
+        *self.syncing_since.lock() = Some(began);
+        let outcome = sync();
+        *self.syncing_since.lock() = None;
+        outcome.map(|()| began.elapsed())
+    }
+
+    /// How long the sync under way has taken; zero while there is none.
+    pub(crate) fn syncing_for(&self) -> Duration {
+        self.syncing_since.lock().map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Lets the writer finish what is pending and end.

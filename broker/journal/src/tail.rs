@@ -1,10 +1,10 @@
 //! What lies behind the last sound frame of the last segment: nothing, a write that a crash cut short, or damage.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use crate::frame::{self, BATCH_FRAME_BYTES, BATCH_SALT_AT};
+use crate::seal::{SegmentKey, TAG_BYTES};
+use crate::storage::{ReadFile, read_full};
 
 const READ_BYTES: usize = 1 << 20;
 static ZEROS: [u8; READ_BYTES] = [0; READ_BYTES];
@@ -20,8 +20,13 @@ pub(crate) enum Tail {
     Damaged,
 }
 
-/// Judges the bytes of a segment from `position` to its end.
-pub(crate) fn judge(file: &File, salt: u64, position: u64) -> io::Result<Tail> {
+/// Judges the bytes of a segment from `position` to its end; `key` is that of a sealed one.
+pub(crate) fn judge(
+    file: &dyn ReadFile,
+    key: Option<&SegmentKey>,
+    salt: u64,
+    position: u64,
+) -> io::Result<Tail> {
     let salt = salt.to_le_bytes();
     let mut window = vec![0; READ_BYTES];
     let mut at = position;
@@ -37,7 +42,7 @@ pub(crate) fn judge(file: &File, salt: u64, position: u64) -> io::Result<Tail> {
         if let Some(last) = last {
             used_end = used_end.max(at + last as u64 + 1);
             for found in occurrences(bytes, salt) {
-                if vouches(file, salt, at + found as u64, position)? {
+                if vouches(file, key, salt, at + found as u64, position)? {
                     return Ok(Tail::Damaged);
                 }
             }
@@ -51,15 +56,25 @@ pub(crate) fn judge(file: &File, salt: u64, position: u64) -> io::Result<Tail> {
 }
 
 /// Whether the salt at `salt_at` is that of a batch frame, written after `position` was synced with what followed it.
-fn vouches(file: &File, salt: [u8; 8], salt_at: u64, position: u64) -> io::Result<bool> {
+fn vouches(
+    file: &dyn ReadFile,
+    key: Option<&SegmentKey>,
+    salt: [u8; 8],
+    salt_at: u64,
+    position: u64,
+) -> io::Result<bool> {
     let Some(begin) = salt_at.checked_sub(BATCH_SALT_AT as u64).filter(|begin| *begin >= position) else {
         return Ok(false);
     };
-    let mut bytes = [0; BATCH_FRAME_BYTES];
-    if read_full(file, &mut bytes, begin)? < bytes.len() {
+    let mut bytes = [0; BATCH_FRAME_BYTES + TAG_BYTES];
+    let stored = if key.is_some() { &mut bytes[..] } else { &mut bytes[..BATCH_FRAME_BYTES] };
+    if read_full(file, stored, begin)? < stored.len() || frame::parse(stored).is_none() {
         return Ok(false);
     }
-    let batch = frame::parse(&bytes).and_then(|frame| frame.batch());
+    if key.is_some_and(|key| !frame::open(stored, begin, key)) {
+        return Ok(false);
+    }
+    let batch = frame::parse_trusted(&bytes[..BATCH_FRAME_BYTES]).and_then(|frame| frame.batch());
     Ok(batch.is_some_and(|batch| {
         batch.salt == u64::from_le_bytes(salt) && batch.position == begin && batch.synced > position
     }))
@@ -67,18 +82,4 @@ fn vouches(file: &File, salt: [u8; 8], salt_at: u64, position: u64) -> io::Resul
 
 fn occurrences(bytes: &[u8], salt: [u8; 8]) -> impl Iterator<Item = usize> {
     bytes.windows(salt.len()).enumerate().filter(move |(_, window)| *window == salt).map(|(at, _)| at)
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, position + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }

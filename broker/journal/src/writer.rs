@@ -3,23 +3,24 @@
 //! While it syncs, the next batch gathers: the slower the disk, the larger the groups. It owns the segment files;
 //! nobody else writes to them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::error::Failure;
-use crate::frame::{self, BATCH_FRAME_BYTES, Batch};
+use crate::frame::{self, BATCH_FRAME_BYTES};
 use crate::index::Segments;
-use crate::lock::Lock;
+use crate::keys::KeyRing;
 use crate::options::Commit;
 use crate::record::Offset;
 use crate::recovery::{self, Active};
+use crate::seal::TAG_BYTES;
 use crate::segment;
 use crate::shared::{Place, Progress, Shared, Work};
-use crate::storage::{SegmentFile, Storage};
+use crate::storage::{Held, SegmentFile, Storage};
 
 /// Zeros are written this far ahead of the frames, in bytes. Preallocated but unwritten blocks cost a commit of the
 /// file system's own journal at each sync: on ext4 0.25 to 0.32 ms, against 0.17 to 0.18 ms for blocks that were
@@ -28,11 +29,16 @@ const RUNWAY_BYTES: usize = 1 << 20;
 /// Batches from this size on pay for their own blocks: the sync is a small part of their cost.
 const RUNWAY_BATCH_BYTES_MAX: usize = RUNWAY_BYTES / 4;
 static RUNWAY: [u8; RUNWAY_BYTES] = [0; RUNWAY_BYTES];
+/// What is encrypted before it is written, in bytes: few enough to stay in the processor's cache, and in memory twice
+/// for a moment only.
+const SEALED_AT_ONCE_BYTES: usize = 1 << 20;
 
 pub(crate) struct Writer<P> {
     /// Nobody else opens the directory before the last write.
-    pub(crate) _lock: Arc<Lock>,
+    pub(crate) _lock: Arc<dyn Held>,
     pub(crate) storage: Arc<dyn Storage>,
+    /// Every segment it writes is sealed with the newest, or none is.
+    pub(crate) keys: Option<KeyRing>,
     pub(crate) directory: PathBuf,
     pub(crate) node: u16,
     pub(crate) segment_bytes: u64,
@@ -42,6 +48,12 @@ pub(crate) struct Writer<P> {
     pub(crate) spare: Option<Box<dyn SegmentFile>>,
     pub(crate) segments: Arc<Mutex<Segments>>,
     pub(crate) shared: Arc<Shared>,
+    /// The batch being written.
+    pub(crate) buffer: Vec<u8>,
+    /// A part of it, encrypted.
+    pub(crate) sealed: Vec<u8>,
+    /// With [`Commit::Interval`], when what was written has to be synced.
+    pub(crate) sync_due: Option<Instant>,
     pub(crate) on_progress: P,
 }
 
@@ -49,47 +61,58 @@ impl<P: Fn(Progress)> Writer<P> {
     /// Runs until the journal is closed or the disk fails.
     pub(crate) fn run(mut self) {
         let mut ended = EndGuard { shared: Arc::clone(&self.shared), ended: false };
-        if let Err(failure) = self.work() {
-            tracing::error!(%failure, "the journal has failed");
-            self.shared.fail(&failure);
-            (self.on_progress)(Progress::Failed(failure));
+        self.prepare_spare();
+        loop {
+            let work = self.shared.take(&mut self.buffer, self.sync_due);
+            if !self.step(work) {
+                break;
+            }
         }
         ended.ended = true;
     }
 
-    fn work(&mut self) -> Result<(), Failure> {
-        let mut buffer = Vec::new();
-        let mut sync_due = None;
-        self.prepare_spare();
-        loop {
-            match self.shared.take(&mut buffer, sync_due) {
-                Work::Batch { next, entries } => {
-                    self.write(&mut buffer, next)?;
-                    self.shared.written(&buffer);
-                    match self.commit {
-                        Commit::Always => self.sync()?,
-                        Commit::Interval(interval) => {
-                            let now = Instant::now();
-                            sync_due = sync_due.or_else(|| now.checked_add(interval));
-                            if sync_due.is_some_and(|due| due <= now) {
-                                self.sync()?;
-                                sync_due = None;
-                            }
+    /// Does what is to be done, and tells of a failure; whether there can be more.
+    fn step(&mut self, work: Work) -> bool {
+        self.work(work).unwrap_or_else(|failure| {
+            tracing::error!(%failure, "the journal has failed");
+            self.shared.fail(&failure);
+            (self.on_progress)(Progress::Failed(failure));
+            false
+        })
+    }
+
+    fn work(&mut self, work: Work) -> Result<bool, Failure> {
+        match work {
+            Work::Batch { next, entries } => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                self.write(&mut buffer, next)?;
+                self.shared.written(&buffer);
+                self.buffer = buffer;
+                match self.commit {
+                    Commit::Always => self.sync()?,
+                    Commit::Interval(interval) => {
+                        let now = Instant::now();
+                        self.sync_due = self.sync_due.or_else(|| now.checked_add(interval));
+                        if self.sync_due.is_some_and(|due| due <= now) {
+                            self.sync()?;
                         }
-                        Commit::Off => {}
                     }
-                    self.report(next, entries);
-                    self.prepare_spare();
+                    Commit::Off => {}
                 }
-                Work::Deadline => {
-                    self.sync()?;
-                    sync_due = None;
-                    self.shared.update(|reached| reached.readable = self.readable());
-                }
-                Work::Close => return self.close(),
-                Work::Refuse(too_large) => return Err(too_large.into()),
+                self.report(next, entries);
+                self.prepare_spare();
             }
+            Work::Deadline => {
+                self.sync()?;
+                self.shared.update(|reached| reached.readable = self.readable());
+            }
+            Work::Close => {
+                self.close()?;
+                return Ok(false);
+            }
+            Work::Refuse(too_large) => return Err(too_large.into()),
         }
+        Ok(true)
     }
 
     /// Writes the frames of `buffer`, behind room for a batch frame; `next` is the offset after them.
@@ -97,7 +120,7 @@ impl<P: Fn(Progress)> Writer<P> {
         let mut begin = BATCH_FRAME_BYTES;
         while begin < buffer.len() {
             let room = self.room();
-            let (bytes, next) = if buffer.len() - begin <= room {
+            let (bytes, next) = if self.keys.is_none() && buffer.len() - begin <= room {
                 (buffer.len() - begin, next)
             } else {
                 self.fitting(&buffer[begin..], room)
@@ -115,18 +138,25 @@ impl<P: Fn(Progress)> Writer<P> {
 
     /// What the active segment can still take beside a batch frame, in bytes.
     fn room(&self) -> usize {
-        let used = self.active.position.saturating_add(BATCH_FRAME_BYTES as u64);
+        let used = self.active.position.saturating_add((BATCH_FRAME_BYTES + self.tag_bytes()) as u64);
         usize::try_from(self.segment_bytes.saturating_sub(used)).unwrap_or(usize::MAX)
     }
 
-    /// How many bytes of whole frames fit into `room`, and the offset after them.
+    /// What sealing adds to a frame.
+    fn tag_bytes(&self) -> usize {
+        if self.keys.is_some() { TAG_BYTES } else { 0 }
+    }
+
+    /// How many bytes of whole frames fit into `room`, and the offset after them; no more than are sealed at once.
     ///
     /// A segment that holds no record takes frames up to its first one in any case: its successor would have its
     /// name. So a record larger than a segment finds a place too.
     fn fitting(&self, frames: &[u8], room: usize) -> (usize, Offset) {
-        let (mut bytes, mut next) = (0, self.active.next);
+        let at_once = if self.keys.is_some() { SEALED_AT_ONCE_BYTES } else { usize::MAX };
+        let (mut bytes, mut stored, mut next) = (0, 0, self.active.next);
         while let Some((size, frame)) = frame::first(&frames[bytes..]) {
-            if bytes + size > room && next > self.active.base {
+            stored += size + self.tag_bytes();
+            if (stored > room && next > self.active.base) || (stored > at_once && bytes > 0) {
                 break;
             }
             bytes += size;
@@ -136,10 +166,12 @@ impl<P: Fn(Progress)> Writer<P> {
     }
 
     fn write_batch(&mut self, batch: &mut [u8], next: Offset) -> Result<(), Failure> {
+        let stored = self.active.stored(batch, &mut self.sealed).map_err(|refused| {
+            Failure::storage("encrypt", &self.active.path, std::io::Error::other(refused))
+        });
+        let batch = stored?;
         let active = &mut self.active;
         let written = |error| Failure::storage("write", &active.path, error);
-        let head = Batch { salt: active.salt, position: active.position, synced: active.synced };
-        batch[..BATCH_FRAME_BYTES].copy_from_slice(&frame::batch(active.next, &head));
         active.file.write_all_at(batch, active.position).map_err(written)?;
         self.segments.lock().written(batch, active.position);
         active.position += batch.len() as u64;
@@ -153,15 +185,21 @@ impl<P: Fn(Progress)> Writer<P> {
                 active.filled += runway as u64;
             }
         }
-        self.shared.stored_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.shared.room.stored(batch.len() as u64);
+        // A single record may have been large.
+        self.sealed.clear();
+        self.sealed.shrink_to(2 * SEALED_AT_ONCE_BYTES);
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
         if self.active.synced < self.active.position {
-            self.active.file.sync().map_err(|error| Failure::storage("sync", &self.active.path, error))?;
+            let took = self.shared.time_sync(|| self.active.file.sync());
+            let took = took.map_err(|error| Failure::storage("sync", &self.active.path, error))?;
             self.active.synced = self.active.position;
+            (self.on_progress)(Progress::Synced(took));
         }
+        self.sync_due = None;
         Ok(())
     }
 
@@ -181,14 +219,22 @@ impl<P: Fn(Progress)> Writer<P> {
             }
         };
         let first_bytes = frame::first(frames).map_or(0, |(size, _)| size);
-        let needed = (segment::HEADER_BYTES + BATCH_FRAME_BYTES + first_bytes) as u64;
+        let frames_bytes = BATCH_FRAME_BYTES + first_bytes + 2 * self.tag_bytes();
+        let needed = (segment::HEADER_BYTES + frames_bytes) as u64;
         if needed > self.segment_bytes {
             spare.preallocate(needed).map_err(failed)?;
         }
         let identity = (self.node, full.next, full.position);
-        self.active =
-            recovery::name_segment(&self.directory, spare, identity, &*self.storage).map_err(failed)?;
-        self.shared.stored_bytes.fetch_add(self.active.position, Ordering::Relaxed);
+        self.active = recovery::name_segment(
+            &self.directory,
+            spare,
+            identity,
+            self.keys.as_ref(),
+            &mut [],
+            &*self.storage,
+        )
+        .map_err(failed)?;
+        self.shared.room.stored(self.active.position);
         self.segments.lock().turn(full_bytes, self.active.base);
         Ok(())
     }
@@ -201,10 +247,10 @@ impl<P: Fn(Progress)> Writer<P> {
         match recovery::create_spare(&self.directory, self.segment_bytes, &*self.storage) {
             Ok(spare) => {
                 self.spare = Some(spare);
-                self.shared.disk_full.store(false, Ordering::Relaxed);
+                self.shared.room.set_spare_missing(false);
             }
             Err(error) => {
-                if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
+                if !self.shared.room.set_spare_missing(true) {
                     let directory = self.directory.display();
                     tracing::warn!(%directory, %error, "no room for the journal's next segment");
                 }
@@ -242,6 +288,38 @@ impl<P: Fn(Progress)> Writer<P> {
             self.storage.remove(&path).map_err(|error| Failure::storage("remove", path, error))?;
         }
         Ok(())
+    }
+}
+
+/// A writer without a thread, which does one thing at a time when it is told to.
+pub struct Stepper<P> {
+    /// `None` once it has ended.
+    writer: Option<Writer<P>>,
+}
+
+impl<P> fmt::Debug for Stepper<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stepper").field("ended", &self.writer.is_none()).finish_non_exhaustive()
+    }
+}
+
+impl<P: Fn(Progress)> Stepper<P> {
+    pub(crate) fn new(mut writer: Writer<P>) -> Self {
+        writer.prepare_spare();
+        Self { writer: Some(writer) }
+    }
+
+    /// Writes and syncs what was appended since it was last called, and reports it; ends the journal where that was
+    /// asked for. Whether there can be more: not once the journal is closed or has failed.
+    pub fn step(&mut self) -> bool {
+        let Some(writer) = &mut self.writer else { return false };
+        // A deadline that has passed: nothing to do is no reason to wait here.
+        let work = writer.shared.take(&mut writer.buffer, Some(Instant::now()));
+        let idle = matches!(work, Work::Deadline) && writer.sync_due.is_none();
+        if !idle && !writer.step(work) {
+            self.writer = None;
+        }
+        self.writer.is_some()
     }
 }
 

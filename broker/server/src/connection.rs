@@ -32,6 +32,7 @@ use crate::{
     node::{self, Node, seconds},
     pace::{Pace, Rest},
     refill::Refill,
+    restraint::{Restraint, Telemetry, WITHHELD_PAUSE},
     tally::Tally,
 };
 
@@ -80,10 +81,7 @@ where
     };
     let id = match node.connect(request, admitted.grants(), &waker, clock::now()) {
         Ok(id) => id,
-        Err(connack) => {
-            node.metrics().refused.inc();
-            return entry::turn_away(&mut stream, connack, addressee).await;
-        }
+        Err(connack) => return entry::turn_away(&mut stream, connack, addressee).await,
     };
     let (reader, writer) = tokio::io::split(stream);
     let mut socket = Socket {
@@ -94,6 +92,8 @@ where
         authentication,
         token_end: None,
         batch: Vec::new(),
+        telemetry: Telemetry::default(),
+        withheld: None,
         output: BytesMut::new(),
         held: false,
         alerts: Vec::new(),
@@ -128,6 +128,9 @@ struct Socket<S> {
     token_end: Option<Instant>,
     /// Decoded and on its way to the node.
     batch: Vec<Packet>,
+    telemetry: Telemetry,
+    /// Telemetry that was read while there is no room for it, and its size; what came behind it waits, too.
+    withheld: Option<(Packet, usize)>,
     output: BytesMut,
     /// Whether a layer on the way to the socket, as TLS, has taken bytes that the socket has not.
     held: bool,
@@ -244,11 +247,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let mut failure = None;
         let mut auth = None;
         let mut more = true;
+        let restraint = node.restraint();
+        let mut slow = None;
         while self.batch.len() < BATCH_PACKETS_MAX && self.pace.rest(now).is_none() {
             let before = self.input.len();
-            match self.decoder.decode(&mut self.input) {
-                Ok(Some(packet)) => {
-                    self.pace.heard(&packet, before - self.input.len(), now);
+            let decoded = match self.withheld.take() {
+                Some(withheld) => Ok(Some(withheld)),
+                None => self
+                    .decoder
+                    .decode(&mut self.input)
+                    .map(|packet| packet.map(|packet| (packet, before - self.input.len()))),
+            };
+            match decoded {
+                Ok(Some((packet, bytes))) => {
+                    if self.is_telemetry(&packet, admitted, node) {
+                        match restraint {
+                            Restraint::None => {}
+                            Restraint::Slow(rest) => slow = Some(rest),
+                            Restraint::Withhold => {
+                                node.metrics().telemetry_withheld.inc();
+                                self.withheld = Some((packet, bytes));
+                                slow = Some(WITHHELD_PAUSE);
+                                break;
+                            }
+                        }
+                    }
+                    self.pace.heard(&packet, bytes, now);
                     match packet {
                         // What follows it may be judged by other grants.
                         Packet::Auth(packet) if self.authentication.is_some() => {
@@ -268,6 +292,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 }
             }
         }
+        if let Some(rest) = slow {
+            self.pace.pause(now + rest);
+        }
         if !self.batch.is_empty() {
             node.receive(id, self.batch.drain(..), admitted.grants(), read_at);
         }
@@ -281,6 +308,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             return false;
         }
         more
+    }
+
+    /// Whether a packet may wait when the journal has little room.
+    fn is_telemetry(&mut self, packet: &Packet, admitted: &Admitted, node: &Node) -> bool {
+        let Packet::Publish(publish) = packet else { return false };
+        self.telemetry.includes(publish, admitted.grants().principal().as_str(), node.limits())
     }
 
     /// Takes an AUTH packet of a client that is in. Its old grants hold until it has proved again who it is.
@@ -315,7 +348,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let Rest { until, limit } = self.pace.rest(Instant::now())?;
         if until > self.rested {
             self.rested = until;
-            node.metrics().limit_reached(limit, &door.name);
+            if let Some(limit) = limit {
+                node.metrics().limit_reached(limit, &door.name);
+            }
         }
         Some(until)
     }

@@ -57,7 +57,6 @@ pub async fn enter<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Option<Entry> {
     let knock = knock(stream, decoder, input, arrival.chain, door);
     let Ok(outcome) = timeout_at(arrival.deadline, knock).await else {
-        node.metrics().refused.inc();
         node.metrics().limit_reached(Limit::ConnectTimeout, &door.name);
         let text = format!("no CONNECT within {} s", door.limits.connect_timeout.as_secs_f32());
         node.refuse(Origin { peer, ..Origin::default() }, ReasonCode::MaximumConnectTime, &text);
@@ -69,7 +68,6 @@ pub async fn enter<S: AsyncRead + AsyncWrite + Unpin>(
         Err(Outside::Gone) => {}
         Err(Outside::Unreadable(error)) => {
             count_unreadable(&error, door, node);
-            node.metrics().refused.inc();
             let origin = Origin { peer, ..Origin::default() };
             let connack = node.refuse(origin, error.reason(), &error.to_string());
             let version = match error {
@@ -82,7 +80,6 @@ pub async fn enter<S: AsyncRead + AsyncWrite + Unpin>(
             }
         }
         Err(Outside::Refused(connect, refusal)) => {
-            node.metrics().refused.inc();
             let origin = Origin { client: &connect.client_id, principal: &refusal.principal, peer };
             let connack = node.refuse(origin, refusal.reason, &refusal.text);
             turn_away(stream, connack, Addressee::of(&connect)).await;

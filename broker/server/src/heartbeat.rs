@@ -7,7 +7,6 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use wardline_audit::Progress;
-use wardline_journal::Pressure;
 
 use crate::{clock, node::Node};
 
@@ -21,17 +20,12 @@ pub async fn run(node: Arc<Node>, audit: watch::Receiver<Progress>) {
     loop {
         ticks.tick().await;
         let now = clock::now();
-        if node.pressure() != Pressure::Normal {
-            tracing::warn!(
-                bytes = node.stored_bytes(),
-                "the journal is near or over its quota; give it more room"
-            );
-        }
         let lag = lag(&node, &audit.borrow());
         let payload = serde_json::json!({
             "node": node.id(),
             "at": now,
             "alerting": node.failure().borrow().is_none(),
+            "alarms": node.alarms().iter().map(|alarm| alarm.condition.as_str()).collect::<Vec<_>>(),
             "audit_lag_records": lag,
             "audit_error": audit.borrow().last_error,
         });

@@ -124,6 +124,28 @@ impl Host {
         }
     }
 
+    /// What each plugin remembers, by its name.
+    pub fn snapshot(&self) -> Vec<(&'static str, Vec<u8>)> {
+        self.plugins.iter().map(|slot| (slot.plugin.name(), slot.plugin.snapshot())).collect()
+    }
+
+    /// Has the plugins remember what a snapshot says; one that it does not know begins anew.
+    ///
+    /// # Errors
+    /// A plugin that cannot; then some have and some have not.
+    pub fn restore<'a>(
+        &mut self,
+        snapshot: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<(), NotASnapshot> {
+        for (name, bytes) in snapshot {
+            if let Some(slot) = self.plugins.iter_mut().find(|slot| slot.plugin.name() == name) {
+                slot.plugin.restore(bytes)?;
+                slot.deadline = slot.plugin.next_deadline();
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the same plugins under new rules in the place of these; they take over what these remember.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! Health, readiness and metrics over HTTP, on loopback unless configured otherwise.
+//! Health, readiness, status and metrics over HTTP, on loopback unless configured otherwise.
 
 mod bounded;
 
 use std::{io, sync::Arc};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 use wardline_audit::Progress;
 
 use self::bounded::Bounded;
-use crate::{heartbeat, node::Node};
+use crate::{clock, heartbeat, node::Node, snapshots::Keeper, status::Status};
 
 /// Connections at a time: a few who watch, and no room for more to take descriptors from the journal.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -23,6 +23,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 64;
 #[derive(Clone)]
 struct Observed {
     node: Arc<Node>,
+    keeper: Arc<Keeper>,
     audit: watch::Receiver<Progress>,
 }
 
@@ -33,6 +34,7 @@ struct Observed {
 pub async fn serve(
     listener: TcpListener,
     node: Arc<Node>,
+    keeper: Arc<Keeper>,
     audit: watch::Receiver<Progress>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -40,7 +42,8 @@ pub async fn serve(
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Observed { node, audit });
+        .route("/status", get(status))
+        .with_state(Observed { node, keeper, audit });
     axum::serve(Bounded::new(listener, CONNECTIONS_MAX), routes).with_graceful_shutdown(stopped).await
 }
 
@@ -54,7 +57,7 @@ async fn health(State(Observed { node, .. }): State<Observed>) -> impl IntoRespo
 
 /// It takes connections. An audit store that is away does not change that: the journal keeps the rows, alerting goes on, and
 /// an orchestrator that sent clients elsewhere would end it.
-async fn ready(State(Observed { node, audit }): State<Observed>) -> impl IntoResponse {
+async fn ready(State(Observed { node, audit, .. }): State<Observed>) -> impl IntoResponse {
     if let Some(failure) = &*node.failure().borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n"));
     }
@@ -68,7 +71,13 @@ async fn ready(State(Observed { node, audit }): State<Observed>) -> impl IntoRes
     (StatusCode::OK, format!("ready\naudit lag {lag} records\n{trouble}"))
 }
 
-async fn metrics(State(Observed { node, audit }): State<Observed>) -> impl IntoResponse {
+/// All that `wardline status` tells, in JSON.
+async fn status(State(Observed { node, keeper, audit }): State<Observed>) -> Json<Status> {
+    let progress = audit.borrow().clone();
+    Json(Status::of(&node, keeper.kept(), &progress, clock::now()))
+}
+
+async fn metrics(State(Observed { node, audit, .. }): State<Observed>) -> impl IntoResponse {
     let lag = heartbeat::lag(&node, &audit.borrow());
     let text = node.metrics().text(&node.observed(lag));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)

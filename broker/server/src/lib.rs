@@ -9,6 +9,7 @@
 //! - a client is known ([`door`]) before the core hears of it.
 
 pub mod ace;
+pub mod alarms;
 pub mod arrival;
 pub mod bucket;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod descriptors;
+pub mod disk;
 pub mod door;
 pub mod entry;
 pub mod farewell;
@@ -34,9 +36,12 @@ pub mod pace;
 pub mod proxy;
 pub mod recording;
 mod refill;
+pub mod restraint;
 pub mod rules;
 pub mod serve;
 pub mod simulate;
+pub mod snapshots;
+pub mod status;
 pub mod sys;
 pub mod tally;
 pub mod tls;

@@ -13,6 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use wardline_core::{Counters, Limit};
+use wardline_journal::Space;
 
 use crate::memory;
 
@@ -69,6 +70,10 @@ pub struct Observed {
     pub next_offset: u64,
     /// Records the audit store does not have yet.
     pub audit_lag: u64,
+    /// Of the journal.
+    pub space: Space,
+    /// How many of the node's own alarms are active.
+    pub alarms: usize,
 }
 
 /// A limit of a listener.
@@ -86,6 +91,10 @@ pub struct Metrics {
     pub received_to_alert: Histogram,
     /// From reading a publish off its socket to its record being durable, seconds.
     pub received_to_durable: Histogram,
+    /// How long the journal's syncs take, seconds.
+    pub journal_sync: Histogram,
+    /// Times that telemetry was made to wait because the journal has no room for it.
+    pub telemetry_withheld: Counter,
     /// Network connections that were refused before or at CONNECT.
     pub refused: Counter,
     /// Packets that could not be decoded.
@@ -96,11 +105,20 @@ pub struct Metrics {
     pub bytes_received: Counter,
     /// Bytes of MQTT written to clients.
     pub bytes_sent: Counter,
+    /// How long the broker was held up by each snapshot, seconds.
+    pub snapshot_pause: Histogram,
+    /// Bytes of the newest snapshot that was taken since the start.
+    pub snapshot_bytes: Gauge,
     limits_reached: Family<LimitLabels, Counter>,
     counted: [Counter; COUNTED.len()],
     present: [Gauge; PRESENT.len()],
     resident_memory: Gauge,
     journal_offset: Gauge,
+    journal_stored: Gauge,
+    journal_quota: Gauge,
+    journal_room: Gauge,
+    journal_pressure: Gauge,
+    alarms: Gauge,
     audit_lag: Gauge,
 }
 
@@ -124,6 +142,16 @@ impl Metrics {
             "publish_received_to_durable",
             "From reading a publish to its record being durable",
         );
+        let journal_sync = histogram(&mut registry, "journal_sync", "A sync of the journal to its disk");
+        let snapshot_pause =
+            histogram(&mut registry, "snapshot_pause", "How long the broker was held up by a snapshot");
+        let snapshot_bytes = Gauge::default();
+        registry.register_with_unit(
+            "snapshot",
+            "Size of the newest snapshot taken since the start",
+            Unit::Bytes,
+            snapshot_bytes.clone(),
+        );
         let refused =
             counter(&mut registry, "connections_refused", "Connections refused before or at CONNECT");
         let malformed = counter(&mut registry, "packets_malformed", "Packets that could not be decoded");
@@ -141,8 +169,16 @@ impl Metrics {
             resident_memory.clone(),
         );
         Self {
+            snapshot_pause,
+            snapshot_bytes,
             received_to_alert,
             received_to_durable,
+            journal_sync,
+            telemetry_withheld: counter(
+                &mut registry,
+                "telemetry_withheld",
+                "Times that telemetry was made to wait because the journal has no room for it",
+            ),
             refused,
             malformed,
             sockets: counter(&mut registry, "connections_accepted", "Network connections accepted"),
@@ -157,6 +193,15 @@ impl Metrics {
                 "journal_next_offset",
                 "The offset that the next record will get",
             ),
+            journal_stored: sized(&mut registry, "journal_stored", "What the journal has written and keeps"),
+            journal_quota: sized(&mut registry, "journal_quota", "What the journal should stay within"),
+            journal_room: sized(&mut registry, "journal_room", "What quota and disk leave for the journal"),
+            journal_pressure: gauge(
+                &mut registry,
+                "journal_pressure",
+                "0: room enough, 1: advisory, 2: telemetry is slowed, 3: telemetry is withheld",
+            ),
+            alarms: gauge(&mut registry, "alarms", "Alarms about the node itself, active now"),
             audit_lag: gauge(&mut registry, "audit_lag_records", "Records the audit store does not have yet"),
             registry,
         }
@@ -196,6 +241,11 @@ impl Metrics {
             set(&self.resident_memory, memory.resident_bytes);
         }
         set(&self.journal_offset, observed.next_offset);
+        set(&self.journal_stored, observed.space.used_bytes);
+        set(&self.journal_quota, observed.space.quota_bytes);
+        set(&self.journal_room, observed.space.room_bytes);
+        set(&self.journal_pressure, observed.space.pressure as u8);
+        set(&self.alarms, observed.alarms as u64);
         set(&self.audit_lag, observed.audit_lag);
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -217,6 +267,12 @@ fn bytes(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
     counter
+}
+
+fn sized(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+    gauge
 }
 
 fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {

@@ -15,26 +15,35 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use wardline_acl::Grants;
 use wardline_core::{
-    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, Stored, Transmit,
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, SnapshotError,
+    Stored, Transmit,
 };
-use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Pressure, Record};
+use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Reader, Record, Space};
 use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
 use wardline_wire::{Auth, ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
 
 use crate::{
+    alarms::{Alarm, Alarms, Condition, Priority, Told},
     clock,
+    disk::SyncTimes,
     host::Host,
     metrics::{Metrics, Observed},
     refill::Fetcher,
+    restraint::Restraint,
+    snapshots::{self, Place, Saved, Taken},
 };
 
 /// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
@@ -49,11 +58,16 @@ pub struct Node {
     journal: Journal,
     fetcher: Fetcher,
     metrics: Arc<Metrics>,
+    /// The same as in the core.
+    limits: Limits,
+    alarms: Mutex<Alarms>,
+    sync_times: Mutex<SyncTimes>,
     /// Woken when the earliest deadline may have moved.
     deadline: Notify,
     /// The text of the failure after which nothing more is acknowledged.
     failure: watch::Sender<Option<String>>,
     stopping: AtomicBool,
+    snapshot: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -122,10 +136,9 @@ impl Node {
         host: Host,
         metrics: Arc<Metrics>,
     ) -> Result<Self, RecoverError> {
-        let mut reader = journal.reader(Offset(0));
         let principals = host.names().map(|name| Arc::from(format!("plugin:{name}"))).collect();
         let mut inner = Inner {
-            broker: Broker::new(id, limits, journal.clone()),
+            broker: Broker::new(id, limits.clone(), journal.clone()),
             host,
             last: Timestamp::MIN,
             waiters: Vec::new(),
@@ -139,6 +152,7 @@ impl Node {
         // What the plugins say again while the journal is read stands in it already, save what a crash cut off at its end,
         // and what other rules than before make them say. The last word on a topic is what counts.
         let mut unsaid = BTreeMap::new();
+        let (mut reader, snapshot) = inner.begin(&journal)?;
         while let Some(entry) = reader.next().map_err(RecoverError::Read)? {
             inner.recover_entry(id, &entry, &mut unsaid)?;
         }
@@ -150,8 +164,13 @@ impl Node {
         }
         inner.settle(id, now);
         let (failure, _) = watch::channel(None);
+        let alarms =
+            Alarms::new(id, |topic| inner.broker.retained(topic).next().map(|payload| payload.to_vec()));
         Ok(Self {
             id,
+            limits,
+            alarms: Mutex::new(alarms),
+            sync_times: Mutex::default(),
             inner: Mutex::new(inner),
             fetcher: Fetcher::new(journal.clone()),
             journal,
@@ -159,6 +178,32 @@ impl Node {
             deadline: Notify::new(),
             failure,
             stopping: AtomicBool::new(false),
+            snapshot,
+        })
+    }
+
+    /// The snapshot that it began with.
+    pub fn began_with(&self) -> Option<Place> {
+        self.snapshot
+    }
+
+    /// What is owed from before `until` and is to be handed to [`Node::snapshot`], and how many publishes were shed for it.
+    pub fn to_carry(&self, until: Offset, shed: bool) -> (Vec<Offset>, u64) {
+        self.inner.lock().broker.to_carry(until, shed)
+    }
+
+    /// Takes a snapshot. Under the lock happens only what must: see [`Taken::encode`].
+    ///
+    /// # Errors
+    /// What no memory can hold.
+    pub fn snapshot(&self, number: u64, carried: Vec<Arc<Stored>>) -> Result<Taken, SnapshotError> {
+        self.with(clock::now(), |inner, now| {
+            let begun = std::time::Instant::now();
+            let core = inner.broker.snapshot(number, carried)?;
+            let log = inner.broker.log();
+            let (offset, entries) = (log.next_offset(), log.entries());
+            let plugins = inner.host.snapshot();
+            Ok(Taken { number, offset, entries, at: now, core, plugins, pause: begun.elapsed() })
         })
     }
 
@@ -188,7 +233,7 @@ impl Node {
         waker: &Arc<Notify>,
         read_at: Timestamp,
     ) -> Result<ConnectionId, Box<ConnAck>> {
-        self.with(read_at, |inner, now| {
+        let connected = self.with(read_at, |inner, now| {
             let mut gate = Permission { grants, host: &inner.host };
             let id = inner.broker.connect(request, &mut gate, now)?;
             if inner.waiters.len() <= id.slot() {
@@ -196,15 +241,19 @@ impl Node {
             }
             inner.waiters[id.slot()] = Some(Arc::clone(waker));
             Ok(id)
+        });
+        connected.inspect_err(|_| {
+            self.metrics.refused.inc();
         })
     }
 
-    /// Records that somebody was not let in, and gives the CONNACK that says so.
+    /// Records and counts that somebody was not let in, and gives the CONNACK that says so.
     pub fn refuse(&self, origin: Origin<'_>, reason: ReasonCode, text: &str) -> Box<ConnAck> {
+        self.metrics.refused.inc();
         self.with(clock::now(), |inner, now| inner.broker.refuse(origin, reason, text, now))
     }
 
-    /// Records a client that was turned away before its CONNECT.
+    /// Records and counts a client that was turned away before its CONNECT.
     pub fn refused_early(&self, peer: &str, listener: &str, text: &str) {
         self.metrics.refused.inc();
         self.with(clock::now(), |inner, now| inner.broker.refused_early(peer, listener, text, now));
@@ -396,6 +445,8 @@ impl Node {
                 .map(|(name, limit, count)| (Arc::clone(name), limit, count))
                 .collect(),
             next_offset: self.journal.next_offset().0,
+            space: self.journal.space(),
+            alarms: self.alarms.lock().active().count(),
             audit_lag,
         }
     }
@@ -410,14 +461,53 @@ impl Node {
         self.journal.is_congested()
     }
 
-    /// How near the journal is to its quota.
-    pub fn pressure(&self) -> Pressure {
-        self.journal.pressure()
+    /// How many retained messages `filter` matches.
+    pub fn retained_count(&self, filter: &str) -> usize {
+        self.inner.lock().broker.retained(filter).count()
     }
 
-    /// What the journal takes of the disk, in bytes.
-    pub fn stored_bytes(&self) -> u64 {
-        self.journal.stored_bytes()
+    /// The journal, to be asked and read; only the core appends.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What the journal has of the disk, and may have.
+    pub fn space(&self) -> Space {
+        self.journal.space()
+    }
+
+    /// How telemetry is to be taken just now.
+    pub fn restraint(&self) -> Restraint {
+        Restraint::of(&self.journal.space())
+    }
+
+    /// What the node keeps for its sessions.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A sync of the journal has come back.
+    pub fn synced(&self, took: Duration) {
+        self.metrics.journal_sync.observe(took.as_secs_f64());
+        self.sync_times.lock().synced(took, Instant::now());
+    }
+
+    /// What to say of a disk that is too slow; `None` while it is quick enough.
+    pub fn slow_disk(&self) -> Option<String> {
+        self.sync_times.lock().complaint(self.journal.syncing_for(), Instant::now())
+    }
+
+    /// Says that something is wrong with the node, or `None` that it is not; published when that is news.
+    pub fn set_alarm(&self, condition: Condition, state: Option<(Priority, String)>) {
+        let told = self.alarms.lock().set(condition, state, clock::now());
+        if let Some(Told { topic, payload }) = told {
+            self.publish(&topic, payload, true);
+        }
+    }
+
+    /// What is wrong with the node now.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.lock().active().cloned().collect()
     }
 
     /// Serves deadlines until the node stops. Run once, as a task.
@@ -431,8 +521,7 @@ impl Node {
             match next {
                 None => moved.await,
                 Some(at) => {
-                    let wait =
-                        std::time::Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
+                    let wait = Duration::try_from(at.duration_since(clock::now())).unwrap_or_default();
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = moved => {}
@@ -485,6 +574,38 @@ impl Node {
 }
 
 impl Inner {
+    /// Goes to where the newest snapshot that can be used was taken; gives what reads on from there, and which it was.
+    fn begin(&mut self, journal: &Journal) -> Result<(Reader, Option<Place>), RecoverError> {
+        let snapshots = journal.snapshots();
+        let mut refused = None;
+        for number in snapshots.list().map_err(RecoverError::Snapshots)? {
+            match snapshots::resume(journal, number) {
+                Ok((snapshot, reader)) => {
+                    self.restore(&snapshot.state)?;
+                    tracing::info!(number, offset = snapshot.offset.0, "going on from a snapshot");
+                    let (offset, needs) = (snapshot.offset, self.broker.horizon());
+                    return Ok((reader, Some(Place { number, offset, needs })));
+                }
+                Err(error) => {
+                    tracing::warn!(number, %error, "a snapshot cannot be used: trying the one before it");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        match (journal.first_offset(), refused) {
+            (Offset(0), _) | (_, None) => Ok((journal.reader(Offset(0)), None)),
+            (first, Some(error)) => Err(RecoverError::NoSnapshot { first, error: Box::new(error) }),
+        }
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RecoverError> {
+        let saved = Saved::read(state)?;
+        self.broker.restore(saved.core)?;
+        self.host.restore(saved.plugins)?;
+        self.last = saved.at;
+        Ok(())
+    }
+
     fn advance(&mut self, at: Timestamp) -> Timestamp {
         self.last = self.last.max(at);
         self.last
@@ -667,6 +788,26 @@ pub enum RecoverError {
     /// An entry could not be read.
     #[error("cannot read the journal to its end: {0}")]
     Read(#[source] wardline_journal::ReadError),
+    /// The directory of the snapshots cannot be read.
+    #[error("{0}")]
+    Snapshots(#[source] wardline_journal::SnapshotFileError),
+    /// No snapshot can be used, and the journal does not begin at its beginning.
+    #[error(
+        "the journal begins at offset {first}, and no snapshot of what was before can be used ({error}): bring the \
+         data directory back from a backup"
+    )]
+    NoSnapshot {
+        /// The oldest record there is.
+        first: Offset,
+        /// What is wrong with the newest.
+        error: Box<snapshots::Unusable>,
+    },
+    /// A snapshot that another version wrote.
+    #[error("{0}")]
+    Snapshot(#[from] SnapshotError),
+    /// A plugin that does not understand what it remembered.
+    #[error("{0}")]
+    Plugin(#[from] NotASnapshot),
     /// The core does not understand a record.
     #[error("{0}")]
     Core(#[source] wardline_core::RecoverError),

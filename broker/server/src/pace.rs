@@ -12,6 +12,8 @@ use crate::{bucket::Bucket, config::ListenerLimits};
 pub struct Pace {
     publishes: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// The end of a rest that is not for the client's rates.
+    paused: Option<Instant>,
 }
 
 /// A rest, and which rate it is for.
@@ -19,8 +21,8 @@ pub struct Pace {
 pub struct Rest {
     /// When it ends.
     pub until: Instant,
-    /// The rate that is used up.
-    pub limit: Limit,
+    /// The rate that is used up, if it is for one.
+    pub limit: Option<Limit>,
 }
 
 impl Pace {
@@ -30,6 +32,7 @@ impl Pace {
         Self {
             publishes: limits.publishes_per_second.map(bucket),
             bytes: limits.bytes_per_second.map(bucket),
+            paused: None,
         }
     }
 
@@ -43,15 +46,21 @@ impl Pace {
         }
     }
 
+    /// Nothing more is to be taken from the client until then, whatever its rates say.
+    pub fn pause(&mut self, until: Instant) {
+        self.paused = Some(until);
+    }
+
     /// Until when nothing more is to be taken from the client; `None`: it may be heard.
     pub fn rest(&self, now: Instant) -> Option<Rest> {
         let rest = |bucket: &Option<Bucket>, limit| {
             let time = bucket.as_ref()?.wait(now);
-            (!time.is_zero()).then_some(Rest { until: now + time, limit })
+            (!time.is_zero()).then_some(Rest { until: now + time, limit: Some(limit) })
         };
         let publishes = rest(&self.publishes, Limit::PublishesPerSecond);
         let bytes = rest(&self.bytes, Limit::BytesPerSecond);
-        publishes.into_iter().chain(bytes).max_by_key(|rest| rest.until)
+        let paused = self.paused.filter(|until| *until > now).map(|until| Rest { until, limit: None });
+        [publishes, bytes, paused].into_iter().flatten().max_by_key(|rest| rest.until)
     }
 }
 
@@ -87,12 +96,21 @@ mod tests {
         assert_eq!(pace.rest(now), None);
         (0..2).for_each(|_| pace.heard(&Packet::Publish(Publish::default()), 10, now));
         let until = now + Duration::from_millis(500);
-        let rest = Some(Rest { until, limit: Limit::PublishesPerSecond });
+        let rest = Some(Rest { until, limit: Some(Limit::PublishesPerSecond) });
         assert_eq!(pace.rest(now), rest);
         assert_eq!(pace.rest(now + Duration::from_millis(499)), rest, "however often it is asked");
         pace.heard(&Packet::PingReq, 161, now);
         let until = now + Duration::from_secs(1);
-        assert_eq!(pace.rest(now), Some(Rest { until, limit: Limit::BytesPerSecond }));
+        assert_eq!(pace.rest(now), Some(Rest { until, limit: Some(Limit::BytesPerSecond) }));
+        assert_eq!(pace.rest(until), None);
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_and_is_for_no_rate() {
+        let (mut pace, now) = pace(0, 0);
+        let until = now + Duration::from_millis(250);
+        pace.pause(until);
+        assert_eq!(pace.rest(now), Some(Rest { until, limit: None }));
         assert_eq!(pace.rest(until), None);
     }
 }

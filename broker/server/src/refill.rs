@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use wardline_core::{RecoverError, Stored};
-use wardline_journal::{Journal, Offset, ReadError, Record};
+use wardline_journal::{Access, AccessEvent, Journal, Offset, Origin, Outcome, Publish, ReadError, Record};
+
+use crate::node::OWN_PRINCIPAL;
 
 /// Clients for whom the journal is read at a time. Reading is mostly copying from the page cache, so that more would only
 /// take turns; and each has up to a head of publishes in memory.
 const READING_MAX: usize = 4;
+/// Where a session is told of a publish that it was owed and is lost.
+const LOST_TOPIC: &str = "wardline/lost";
 
 /// Why a client cannot be sent what it is owed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,9 @@ fn read(journal: &Journal, offsets: &[Offset]) -> Fetched {
     journal.fetch(offsets, |offset, record| {
         let publish = match record {
             Record::Publish(publish) => Stored::read(offset, &publish).map_err(FetchError::from),
+            Record::Access(Access { event: AccessEvent::Lost, at, .. }) => {
+                Stored::read(offset, &in_place_of_lost(at)).map_err(FetchError::from)
+            }
             Record::Access(_) | Record::Delivery(_) => Err(FetchError::NotAPublish(offset)),
         };
         match publish {
@@ -67,6 +75,22 @@ fn read(journal: &Journal, offsets: &[Offset]) -> Fetched {
         }
     })?;
     failure.map_or(Ok(publishes), Err)
+}
+
+/// What a client gets in the place of a publish that the journal has lost: to be told is more than to get nothing.
+fn in_place_of_lost(at: Timestamp) -> Publish<'static> {
+    Publish {
+        received_at: at,
+        origin: Origin { principal: OWN_PRINCIPAL, ..Origin::default() },
+        topic: LOST_TOPIC,
+        qos: 1,
+        retain: false,
+        packet_id: 0,
+        properties: b"",
+        payload: b"a publish for this session was lost to damage of the journal",
+        outcome: Outcome::Accepted,
+        reason: "",
+    }
 }
 
 /// What one client is to be brought: one request in the air at a time.

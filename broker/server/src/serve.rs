@@ -22,14 +22,16 @@ use wardline_plugin_api::Plugin;
 use crate::{
     clock,
     config::{Config, Listener},
-    descriptors,
+    descriptors, disk,
     door::{Door, Locks},
     heartbeat,
     host::Host,
     http, listener,
     metrics::Metrics,
     node::Node,
-    rules, sys, tls,
+    rules,
+    snapshots::{self, Keeper},
+    sys, tls,
 };
 
 /// How long clients may take to hear that the server stops.
@@ -108,6 +110,7 @@ pub struct Running {
     config: Config,
     node: Arc<Node>,
     journal: Journal,
+    keeper: Arc<Keeper>,
     listening: Vec<Listening>,
     http: Option<SocketAddr>,
     locks: Vec<(Listener, watch::Sender<Arc<Locks>>)>,
@@ -208,6 +211,10 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let mut background = Vec::new();
     let timers = Arc::clone(&node);
     background.push(tokio::spawn(async move { timers.run_timers().await }));
+    background.push(tokio::spawn(disk::run(Arc::clone(&node))));
+    let keeper = Keeper::new(Arc::clone(&node), journal.clone(), config.journal.quota_bytes);
+    let keeper = Arc::new(keeper);
+    background.push(tokio::spawn(snapshots::run(Arc::clone(&keeper), audit.progress.clone())));
     background.push(tokio::spawn(heartbeat::run(Arc::clone(&node), audit.progress.clone())));
     if let Some(every) = config.node.sys_interval {
         background.push(tokio::spawn(sys::run(Arc::clone(&node), every)));
@@ -216,10 +223,11 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let mut http_address = None;
     if let Some(socket) = http_socket {
         http_address = socket.local_addr().ok();
-        let serve = http::serve(socket, Arc::clone(&node), audit.progress.clone(), async move {
-            let mut stopped = stopped;
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
+        let serve =
+            http::serve(socket, Arc::clone(&node), Arc::clone(&keeper), audit.progress.clone(), async move {
+                let mut stopped = stopped;
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            });
         background.push(tokio::spawn(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "the HTTP listener ended");
@@ -230,6 +238,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config,
         node,
         journal,
+        keeper,
         listening,
         http: http_address,
         locks,
@@ -308,8 +317,17 @@ impl Running {
         self.node.stop();
         let everybody = u32::try_from(self.config.limits.connections).unwrap_or(u32::MAX);
         let _ = timeout(GOODBYE_MAX, self.places.acquire_many(everybody)).await;
-        let journal = self.journal.clone();
-        let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+        let (journal, keeper) = (self.journal.clone(), Arc::clone(&self.keeper));
+        let close = move || {
+            // So that the next start has nothing to read again.
+            if journal.failure().is_none()
+                && let Err(error) = keeper.take()
+            {
+                tracing::warn!(%error, "no snapshot was taken: the next start will take longer");
+            }
+            journal.close()
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         self.audit.shutdown.send_replace(true);
         let audited = self.audit.task.await;
         self.stop_http.send_replace(true);
@@ -380,6 +398,7 @@ fn open_journal(config: &Config, shared: &Arc<OnceLock<Weak<Node>>>) -> Result<J
         let Some(node) = shared.get().and_then(Weak::upgrade) else { return };
         match progress {
             Progress::Durable { entries, .. } => node.durable(entries),
+            Progress::Synced(took) => node.synced(took),
             Progress::Failed(failure) => node.fail(&failure.to_string()),
         }
     })?;

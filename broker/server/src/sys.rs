@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use wardline_core::Counters;
+use wardline_journal::Space;
 
 use crate::{
     clock,
@@ -29,6 +30,8 @@ pub struct Sample {
     pub bytes_sent: u64,
     /// Network connections accepted since the start.
     pub sockets: u64,
+    /// Of the journal.
+    pub space: Space,
     /// Of the process, where the system tells.
     pub memory: Option<Memory>,
 }
@@ -116,6 +119,9 @@ impl Sys {
             ("shared_subscriptions/count", counters.shared_subscriptions as u64),
             ("store/messages/count", stored),
             ("store/messages/bytes", (counters.retained_bytes + counters.queued_bytes) as u64),
+            ("store/journal/bytes", sample.space.used_bytes),
+            ("store/journal/quota", sample.space.quota_bytes),
+            ("store/journal/room", sample.space.room_bytes),
         ];
         let memory = sample.memory.into_iter().flat_map(|memory| {
             [("heap/current", memory.resident_bytes), ("heap/maximum", memory.resident_bytes_peak)]
@@ -123,6 +129,7 @@ impl Sys {
         let words = [
             ("version", format!("wardline {}", env!("CARGO_PKG_VERSION"))),
             ("uptime", format!("{uptime} seconds")),
+            ("store/journal/pressure", sample.space.pressure.as_str().to_owned()),
         ];
         let numbers = numbers.into_iter().chain(memory).map(|(name, number)| (name, number.to_string()));
         words.into_iter().chain(numbers).map(|(name, value)| (name.to_owned(), value)).collect()
@@ -148,6 +155,7 @@ pub async fn run(node: Arc<Node>, every: Duration) {
             bytes_received: metrics.bytes_received.get(),
             bytes_sent: metrics.bytes_sent.get(),
             sockets: metrics.sockets.get(),
+            space: node.space(),
             memory: memory::used(),
         };
         node.publish_unrecorded(sys.changed(&sample));
@@ -156,10 +164,20 @@ pub async fn run(node: Arc<Node>, every: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use wardline_journal::Pressure;
+
     use super::*;
 
     fn sample(at: Timestamp, counters: Counters) -> Sample {
-        Sample { at, counters, bytes_received: 0, bytes_sent: 0, sockets: 0, memory: None }
+        let space = Space {
+            used_bytes: 1,
+            quota_bytes: 10,
+            free_bytes: None,
+            room_bytes: 9,
+            capacity_bytes: 10,
+            pressure: Pressure::Normal,
+        };
+        Sample { at, counters, bytes_received: 0, bytes_sent: 0, sockets: 0, space, memory: None }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub const SKIP_VARIABLE: &str = "WARDLINE_SKIP_POSTGRES";
 const READY_WAIT: Duration = Duration::from_secs(60);
 /// Another process may take a port between our finding it free and the server's binding it.
 const PORT_ATTEMPTS: usize = 5;
+/// Between two looks at a process that is ending and is no child of ours.
+const POLL: Duration = Duration::from_millis(2);
 const SUPERUSER: &str = "wardline";
 
 /// A running (or deliberately stopped) server.
@@ -102,6 +104,36 @@ impl Postgres {
             let _ = rustix::process::kill_process(Pid::from_child(&server), Signal::QUIT);
             server.wait().expect("a child can be waited for");
         }
+    }
+
+    /// `kill -9` of the server and of each of its processes, and waits until they are gone.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let server_pid = Pid::from_child(&server);
+        // The server must not clean up after a child, nor start another, before its own end.
+        let _ = rustix::process::kill_process(server_pid, Signal::STOP);
+        let backends = children(server_pid);
+        for process in [server_pid].iter().chain(&backends) {
+            // An error here means that it is already gone, which is what is wanted.
+            let _ = rustix::process::kill_process(*process, Signal::KILL);
+        }
+        server.wait().expect("a child can be waited for");
+        let deadline = Instant::now() + READY_WAIT;
+        while backends.iter().any(|backend| runs(*backend)) {
+            assert!(Instant::now() < deadline, "PostgreSQL's processes {backends:?} do not end");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Whether it is neither stopped nor killed.
+    pub const fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Its directory stays when it is dropped, for inspection.
+    pub fn keep(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.directory.path()
     }
 
     /// Starts it again on the same data and port, and waits until it accepts connections.
@@ -196,6 +228,21 @@ impl Drop for Postgres {
     }
 }
 
+/// The processes that `parent` has started.
+fn children(parent: Pid) -> Vec<Pid> {
+    let parent = parent.as_raw_nonzero();
+    let listed = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let listed = listed.expect("Linux tells a process's children");
+    listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+/// Whether a process runs: one that has ended and waits for its parent's notice does not.
+fn runs(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    // The state follows the name, which is in parentheses and may hold any.
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
+}
+
 /// Lines as they come, until the stream ends. The thread reads on when nobody listens, so the writer never blocks.
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
@@ -258,6 +305,19 @@ mod tests {
         postgres.start_again();
         assert_eq!(postgres.query("SELECT id FROM kept ORDER BY id"), "1\n2");
         assert_eq!(postgres.query("SHOW fsync"), "on");
+    }
+
+    #[test]
+    fn committed_rows_survive_kill_9_of_every_process() {
+        let Some(mut postgres) = Postgres::start_unless_skipped() else { return };
+        postgres.query("CREATE TABLE kept (id int); INSERT INTO kept VALUES (1), (2)");
+        let server = Pid::from_child(postgres.server.as_ref().expect("it runs"));
+        let processes = children(server);
+        assert!(!processes.is_empty());
+        postgres.kill();
+        assert!(!runs(server) && !processes.iter().any(|process| runs(*process)));
+        postgres.start_again();
+        assert_eq!(postgres.query("SELECT id FROM kept ORDER BY id"), "1\n2");
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn connack_comes_first_and_once() {
     drop(pager);
     let mut device = lab.client("device");
     for id in 1..=10 {
-        deliver(&mut device, "t", "waits", id);
+        device.deliver("t", "waits", id);
     }
     let mut pager = lab.open();
     pager.send(&Packet::Connect(Box::new(resume("pager"))));
@@ -83,9 +83,9 @@ fn a_packet_beyond_the_announced_maximum_is_refused() {
     let (mut client, answer) = lab.connected(connect5("large"));
     assert_eq!(answer.properties.maximum_packet_size, Some(4_096));
     // 3 bytes of header, 3 of topic, 2 of identifier, 1 of property length.
-    deliver(&mut client, "t", &"x".repeat(4_096 - 9), 1);
+    client.deliver("t", "x".repeat(4_096 - 9), 1);
     client.send(&publish("t", &"x".repeat(4_096 - 8), QoS::AtLeastOnce, 2));
-    assert_eq!(goodbye(&mut client), ReasonCode::PacketTooLarge);
+    assert_eq!(client.goodbye(), ReasonCode::PacketTooLarge);
 }
 
 /// A refusal's reason in words is left out where it would exceed the client's maximum packet size: [MQTT-3.2.2-19]; user
@@ -121,6 +121,6 @@ fn a_topic_alias_beyond_the_announced_maximum_is_refused() {
         let mut publish = message("t", "x", QoS::AtMostOnce, 0);
         publish.properties.topic_alias = std::num::NonZeroU16::new(announced + 1);
         client.send(&Packet::Publish(publish));
-        assert_eq!(goodbye(&mut client), ReasonCode::TopicAliasInvalid);
+        assert_eq!(client.goodbye(), ReasonCode::TopicAliasInvalid);
     }
 }

@@ -62,7 +62,7 @@ fn a_byte_order_mark_is_neither_skipped_nor_stripped() {
     let lab = Lab::new();
     let mut client = lab.listener("bom");
     subscribe(&mut client, "\u{FEFF}a/+", QoS::AtMostOnce);
-    deliver(&mut client, "a/1", "without", 1);
+    client.deliver("a/1", "without", 1);
     client.send(&publish("\u{FEFF}a/\u{FEFF}", "with", QoS::AtMostOnce, 0));
     let heard = next_publish(&mut client);
     assert_eq!((&*heard.topic, &*text(&heard)), ("\u{FEFF}a/\u{FEFF}", "with"));
@@ -160,7 +160,7 @@ fn the_broker_s_packet_identifiers_are_unused_ones() {
     subscribe(&mut client, "t/#", QoS::ExactlyOnce);
     let mut device = lab.client("device");
     for number in 1..=20 {
-        deliver(&mut device, "t/1", "x", number);
+        device.deliver("t/1", "x", number);
     }
     device.send(&publish("t/2", "x", QoS::ExactlyOnce, 21));
     assert_eq!(device.receive(), Packet::PubRec(ack(21)));
@@ -176,7 +176,7 @@ fn the_broker_s_packet_identifiers_are_unused_ones() {
     ids.dedup();
     assert_eq!(ids.len(), 21, "each has its own");
     // The client may use the very identifier that the broker is using.
-    deliver(&mut client, "elsewhere", "x", ids[0]);
+    client.deliver("elsewhere", "x", ids[0]);
 }
 
 /// Every answer names the packet that it answers: [MQTT-2.2.1-5] [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.10.4-5].
@@ -187,7 +187,7 @@ fn an_answer_has_the_identifier_of_what_it_answers() {
     for id in [1, 0x1234, u16::MAX] {
         assert_eq!(ask_subscribe(&mut client, id, &[("t", at(QoS::AtMostOnce))]).packet_id, packet_id(id));
         assert_eq!(ask_unsubscribe(&mut client, id, &["t"]).packet_id, packet_id(id));
-        deliver(&mut client, "t", "x", id);
+        client.deliver("t", "x", id);
         client.send(&publish("t", "x", QoS::ExactlyOnce, id));
         assert_eq!(client.receive(), Packet::PubRec(ack(id)));
         client.send(&Packet::PubRel(ack(id)));

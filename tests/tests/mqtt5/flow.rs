@@ -31,7 +31,7 @@ fn a_client_is_sent_no_more_than_its_receive_maximum() {
         let mut client = limited(&lab, maximum);
         let mut device = lab.client("device");
         for id in 1..=8 {
-            deliver(&mut device, "t", &id.to_string(), id);
+            device.deliver("t", id.to_string(), id);
         }
         let mut open: Vec<u16> = (0..maximum).map(|_| id_of(&next_publish(&mut client))).collect();
         nothing_comes(&mut client);
@@ -40,7 +40,7 @@ fn a_client_is_sent_no_more_than_its_receive_maximum() {
             [ReasonCode::Success]
         );
         assert_eq!(ask_unsubscribe(&mut client, 3, &["u"]).reasons, [ReasonCode::Success]);
-        deliver(&mut client, "elsewhere", "x", 4);
+        client.deliver("elsewhere", "x", 4);
         for _ in maximum..8 {
             client.send(&Packet::PubAck(ack(open.remove(0))));
             open.push(id_of(&next_publish(&mut client)));
@@ -78,7 +78,7 @@ fn a_client_that_exceeds_the_receive_maximum_is_disconnected() {
     assert_eq!(answer.properties.receive_maximum, NonZeroU16::new(2));
     // One after the other is no excess, at either QoS.
     for id in 1..=5 {
-        deliver(&mut client, "t", "x", id);
+        client.deliver("t", "x", id);
     }
     for id in [6, 7] {
         client.send(&publish("t", "x", QoS::ExactlyOnce, id));
@@ -87,5 +87,5 @@ fn a_client_that_exceeds_the_receive_maximum_is_disconnected() {
     client.send(&publish("t", "x", QoS::AtMostOnce, 0));
     nothing_comes(&mut client);
     client.send(&publish("t", "x", QoS::ExactlyOnce, 8));
-    assert_eq!(goodbye(&mut client), ReasonCode::ReceiveMaximumExceeded);
+    assert_eq!(client.goodbye(), ReasonCode::ReceiveMaximumExceeded);
 }

@@ -57,7 +57,7 @@ fn a_subscriber_hears_topics_that_its_filter_matches() {
     let mut device = lab.client("device");
     let topics = ["a/b/c", "a/b/c/d/e", "a//c", "a/b", "b/b/c", "a/b/d", "A/b/c"];
     for (id, topic) in (1..).zip(topics) {
-        deliver(&mut device, topic, topic, id);
+        device.deliver(topic, topic, id);
     }
     assert_eq!(payloads(&mut client), ["a/b/c", "a/b/c/d/e", "a//c"]);
 }
@@ -140,7 +140,7 @@ fn topic_aliases_end_with_their_connection() {
     let (mut device, answer) = lab.connected(resume("device"));
     assert!(answer.session_present);
     device.send(&aliased(""));
-    assert_eq!(goodbye(&mut device), ReasonCode::ProtocolError);
+    assert_eq!(device.goodbye(), ReasonCode::ProtocolError);
 }
 
 /// Each QoS has its answer: none, PUBACK, PUBREC: [MQTT-3.3.4-1].
@@ -190,7 +190,7 @@ fn each_of_several_copies_has_its_own_identifier() {
         client.send(&subscribe_as(1, &[(filter, at(QoS::AtMostOnce))], Some(id)));
         assert!(matches!(client.receive(), Packet::SubAck(_)));
     }
-    deliver(&mut lab.client("device"), "t", "x", 1);
+    lab.client("device").deliver("t", "x", 1);
     let mut ids: Vec<Vec<u32>> = heard(&mut client)
         .into_iter()
         .map(|packet| match packet {

@@ -38,7 +38,7 @@ fn at_least_once_sent() {
     let mut device = lab.client("device");
     let (mut pager, _) = lab.connected(resume("pager"));
     subscribe(&mut pager, "t", QoS::AtLeastOnce);
-    deliver(&mut device, "t", "x", 1);
+    device.deliver("t", "x", 1);
     let first = next_publish(&mut pager);
     assert_eq!((first.qos, first.dup), (QoS::AtLeastOnce, false));
     for _ in 0..2 {

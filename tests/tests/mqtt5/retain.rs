@@ -27,9 +27,9 @@ fn the_last_retained_message_of_a_topic_is_kept() {
     retain(&mut device, "t/1", "new", 2);
     device.send(&Packet::Publish(Publish { retain: true, ..message("t/2", "zero", QoS::AtMostOnce, 0) }));
     for (id, topic) in [(3, "t/1"), (4, "t/3")] {
-        deliver(&mut device, topic, "passing", id);
+        device.deliver(topic, "passing", id);
     }
-    deliver(&mut device, "t/1", "", 5);
+    device.deliver("t/1", "", 5);
     let expected = [("new".to_owned(), QoS::AtLeastOnce, true), ("zero".to_owned(), QoS::AtMostOnce, true)];
     assert_eq!(kept(&lab, "t/+"), expected);
 }
@@ -96,7 +96,7 @@ fn retain_as_published_says_whether_the_flag_is_kept() {
         let options = SubscribeOptions { retain_as_published, ..at(QoS::AtMostOnce) };
         ask_subscribe(&mut client, 1, &[(topic, options)]);
         retain(&mut device, topic, "retained", 1);
-        deliver(&mut device, topic, "plain", 2);
+        device.deliver(topic, "plain", 2);
         let flags: Vec<bool> =
             [next_publish(&mut client), next_publish(&mut client)].map(|p| p.retain).into();
         assert_eq!(flags, [retain_as_published, false]);

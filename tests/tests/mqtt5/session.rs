@@ -15,7 +15,7 @@ fn a_clean_start_discards_the_session() {
     assert!(!answer.session_present);
     let mut pager = Listener::new(pager);
     let mut device = lab.client("device");
-    deliver(&mut device, "t", "x", 1);
+    device.deliver("t", "x", 1);
     assert_eq!(payloads(&mut pager), [""; 0]);
 }
 
@@ -30,13 +30,13 @@ fn a_session_is_continued_where_there_is_one() {
     pager.send(&disconnect(ReasonCode::Success));
     assert_eq!(pager.until_closed(), []);
     let mut device = lab.client("device");
-    deliver(&mut device, "t", "while away", 1);
+    device.deliver("t", "while away", 1);
     let (mut pager, answer) = lab.connected(resume("pager"));
     assert!(answer.session_present);
     let publish = next_publish(&mut pager);
     assert_eq!(text(&publish), "while away");
     pager.send(&Packet::PubAck(ack(id_of(&publish))));
-    deliver(&mut device, "t", "still subscribed", 2);
+    device.deliver("t", "still subscribed", 2);
     assert_eq!(text(&next_publish(&mut pager)), "still subscribed");
 }
 

@@ -62,7 +62,7 @@ fn a_suback_has_a_reason_for_each_filter_in_order() {
     // As if each had come by itself: those that were granted are subscribed.
     let mut device = lab.client("device");
     for (id, topic) in (1..).zip(["a", "b/1", "c"]) {
-        deliver(&mut device, topic, topic, id);
+        device.deliver(topic, topic, id);
     }
     assert_eq!(payloads(&mut client), ["a", "b/1", "c"]);
 }
@@ -76,9 +76,9 @@ fn a_repeated_subscription_replaces_the_first() {
     let mut device = lab.client("device");
     client.send(&subscribe_as(1, &[("t", at(QoS::AtMostOnce))], Some(1)));
     assert!(matches!(client.receive(), Packet::SubAck(_)));
-    deliver(&mut device, "t", "before", 1);
+    device.deliver("t", "before", 1);
     client.send(&subscribe_as(2, &[("t", at(QoS::AtLeastOnce))], Some(2)));
-    deliver(&mut device, "t", "after", 2);
+    device.deliver("t", "after", 2);
     let publishes: Vec<_> = heard(&mut client)
         .into_iter()
         .filter_map(|packet| match packet {
@@ -89,11 +89,11 @@ fn a_repeated_subscription_replaces_the_first() {
     let told: Vec<_> = publishes.iter().map(text).collect();
     assert_eq!(told, ["before", "after"], "each once");
     assert_eq!(publishes[0].properties.subscription_ids, [1]);
-    deliver(&mut device, "t", "again", 3);
+    device.deliver("t", "again", 3);
     let again = next_publish(&mut client);
     assert_eq!((again.qos, &again.properties.subscription_ids[..]), (QoS::AtLeastOnce, &[2][..]));
     assert_eq!(ask_unsubscribe(&mut client, 3, &["t"]).reasons, [ReasonCode::Success]);
-    deliver(&mut device, "t", "gone", 4);
+    device.deliver("t", "gone", 4);
     assert_eq!(payloads(&mut client), [""; 0]);
 }
 

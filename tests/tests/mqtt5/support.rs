@@ -1,13 +1,13 @@
 //! A lab with an open door, and packets in one line each.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wardline_tests::{Broker, RawClient, Site, connect};
+pub use wardline_tests::{ack, packet_id};
 use wardline_wire::{
-    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, SubAck,
+    Ack, ConnAck, Connect, Disconnect, Packet, Publish, PublishProperties, QoS, ReasonCode, SubAck,
     Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe, Version, Will,
 };
 
@@ -82,7 +82,7 @@ impl Lab {
     pub fn broken_by(&self, bytes: &[u8]) -> ReasonCode {
         let mut client = self.client("breaker");
         client.send_bytes(bytes);
-        goodbye(&mut client)
+        client.goodbye()
     }
 }
 
@@ -93,14 +93,6 @@ fn refusal(mut client: RawClient) -> ConnAck {
             (**answer).clone()
         }
         other => panic!("not refused: {other:?}"),
-    }
-}
-
-/// The reason in the DISCONNECT that is the last the broker says before it closes.
-pub fn goodbye(client: &mut RawClient) -> ReasonCode {
-    match client.until_closed().pop() {
-        Some(Packet::Disconnect(disconnect)) => disconnect.reason,
-        other => panic!("closed without a DISCONNECT: {other:?}"),
     }
 }
 
@@ -198,10 +190,6 @@ pub fn will(topic: &str, payload: &str) -> Will {
     }
 }
 
-pub fn packet_id(id: u16) -> PacketId {
-    PacketId(NonZeroU16::new(id).expect("a packet identifier is not zero"))
-}
-
 /// A PUBLISH; `id` counts where `qos` is above 0.
 pub fn publish(topic: &str, payload: &str, qos: QoS, id: u16) -> Packet {
     Packet::Publish(message(topic, payload, qos, id))
@@ -217,10 +205,18 @@ pub fn message(topic: &str, payload: &str, qos: QoS, id: u16) -> Publish {
     }
 }
 
-/// Publishes at QoS 1 and waits until the broker has it.
-pub fn deliver(client: &mut RawClient, topic: &str, payload: &str, id: u16) {
-    client.send(&publish(topic, payload, QoS::AtLeastOnce, id));
-    assert_eq!(client.receive(), Packet::PubAck(ack(id)));
+/// Publishes at QoS 1 and 2 what the policy denies, and gives the answers.
+pub fn denied(client: &mut RawClient) -> [Ack; 2] {
+    [(QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2)].map(|(qos, id)| {
+        client.send(&publish("secret/t", "x", qos, id));
+        match (qos, client.receive()) {
+            (QoS::AtLeastOnce, Packet::PubAck(ack)) | (QoS::ExactlyOnce, Packet::PubRec(ack)) => {
+                assert_eq!(ack.reason, ReasonCode::NotAuthorized);
+                ack
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    })
 }
 
 /// Publishes at QoS 1 with RETAIN and waits until the broker has it.
@@ -229,13 +225,8 @@ pub fn retain(client: &mut RawClient, topic: &str, payload: &str, id: u16) {
     assert_eq!(client.receive(), Packet::PubAck(ack(id)));
 }
 
-/// Success without properties.
-pub fn ack(id: u16) -> Ack {
-    ack_with(id, ReasonCode::Success)
-}
-
 pub fn ack_with(id: u16, reason: ReasonCode) -> Ack {
-    Ack { packet_id: packet_id(id), reason, reason_string: None, user: Vec::new() }
+    Ack { reason, ..ack(id) }
 }
 
 pub fn at(qos: QoS) -> SubscribeOptions {

@@ -88,7 +88,7 @@ fn filters_match_level_by_level_and_character_by_character() {
         })
         .collect();
     for (id, topic) in (1..).zip(topics) {
-        deliver(&mut device, topic, topic, id);
+        device.deliver(topic, topic, id);
     }
     for ((filter, expected), client) in cases.iter().zip(&mut clients) {
         let heard = payloads(client);
@@ -109,7 +109,7 @@ fn leading_wildcards_do_not_match_dollar_topics() {
     // The broker's own counters come by themselves.
     assert!(next_publish(&mut named).topic.starts_with("$SYS/"));
     let mut device = lab.client("device");
-    deliver(&mut device, "plain/1", "plain", 1);
+    device.deliver("plain/1", "plain", 1);
     let heard = heard(&mut all);
     let topics: Vec<_> = heard
         .iter()
@@ -130,6 +130,6 @@ fn the_longest_topic_is_carried() {
     let topic = format!("{}/x", "t".repeat(65_533));
     subscribe(&mut client, &topic, QoS::AtLeastOnce);
     let mut device = lab.client("device");
-    deliver(&mut device, &topic, "long", 1);
+    device.deliver(&topic, "long", 1);
     assert_eq!(next_publish(&mut client).topic, *topic);
 }

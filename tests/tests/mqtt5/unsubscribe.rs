@@ -27,13 +27,13 @@ fn an_unsubscribe_ends_exactly_what_it_names() {
     assert_eq!(answer.reasons, [none, gone, none, none, gone, none]);
     let mut device = lab.client("device");
     for (id, topic) in (1..).zip(["a/b", "c/d", "A/b", "a/c"]) {
-        deliver(&mut device, topic, topic, id);
+        device.deliver(topic, topic, id);
     }
     // `a/+` is still there.
     assert_eq!(payloads(&mut client), ["a/b", "A/b", "a/c"]);
     let answer = ask_unsubscribe(&mut client, 10, &["a/+", "A/b"]);
     assert_eq!(answer.reasons, [gone, gone]);
-    deliver(&mut device, "a/b", "nobody", 5);
+    device.deliver("a/b", "nobody", 5);
     assert_eq!(payloads(&mut client), [""; 0]);
 }
 
@@ -66,7 +66,7 @@ fn a_shared_subscription_is_left_by_its_whole_filter() {
     let reasons = ask_unsubscribe(&mut client, 1, &["t", "$share/h/t", "$share/g/t"]).reasons;
     let none = ReasonCode::NoSubscriptionExisted;
     assert_eq!(reasons, [none, none, ReasonCode::Success]);
-    deliver(&mut client, "t", "nobody", 2);
+    client.deliver("t", "nobody", 2);
     assert_eq!(payloads(&mut client), [""; 0]);
 }
 

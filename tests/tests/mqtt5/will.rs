@@ -26,7 +26,7 @@ fn a_will_is_published_when_the_connection_ends_without_disconnect() {
     assert_eq!(text(&next_publish(&mut watcher)), "connection broken");
     let (mut wrong, _) = lab.connected(with_will("wrong", will("gone/wrong", "protocol error")));
     wrong.send_bytes(&[0x00, 0x00]);
-    assert_eq!(goodbye(&mut wrong), ReasonCode::MalformedPacket);
+    assert_eq!(wrong.goodbye(), ReasonCode::MalformedPacket);
     assert_eq!(text(&next_publish(&mut watcher)), "protocol error");
 }
 
@@ -60,7 +60,7 @@ fn a_will_is_published_once() {
     let (mut client, answer) = lab.connected(resume("device"));
     assert!(answer.session_present);
     client.send_bytes(&[0x00, 0x00]);
-    assert_eq!(goodbye(&mut client), ReasonCode::MalformedPacket);
+    assert_eq!(client.goodbye(), ReasonCode::MalformedPacket);
     assert_eq!(payloads(&mut watcher), [""; 0]);
 }
 

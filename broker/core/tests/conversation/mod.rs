@@ -14,7 +14,7 @@ mod other;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,9 +23,10 @@ use ear::{Asked, Ear};
 use jiff::Timestamp;
 use tape::Tape;
 use wardline_core::{Broker, ClientLimits, ConnectRequest, ConnectionId, Denial, Gate, Limits, Transmit};
-use wardline_wire::{Connect, Decoder, Packet, Publish, ReasonCode};
+use wardline_journal::Log;
+use wardline_wire::{Connect, Decoder, Packet, Publish, QoS, ReasonCode};
 
-use super::support::MemoryLog;
+use super::support::{self, MemoryLog};
 
 /// Connections at a time.
 const LINES: usize = 4;
@@ -108,6 +109,10 @@ struct Conversation {
     durable: usize,
     lines: Vec<Line>,
     asked: BTreeMap<String, Asked>,
+    /// The newest snapshot with its number, and how many entries of the journal it covers.
+    snapshot: Option<(u64, usize, Vec<u8>)>,
+    /// Something found no room.
+    overflowed: bool,
 }
 
 /// Does what the tape says, and asserts all the way.
@@ -131,6 +136,8 @@ impl Conversation {
             now: Timestamp::from_second(1_790_000_000).unwrap(),
             durable: 0,
             asked: BTreeMap::new(),
+            snapshot: None,
+            overflowed: false,
         }
     }
 
@@ -188,14 +195,7 @@ impl Conversation {
 
     fn admit(&mut self, line: usize, connect: Connect) -> bool {
         let asked_for = connect.clone();
-        let request = ConnectRequest {
-            connect,
-            principal: Arc::from("service:fuzz"),
-            peer: Arc::from("192.0.2.7:50000"),
-            withheld: Arc::from([Box::from("withheld/#")]),
-            limits: Arc::clone(&self.client_limits),
-            authentication_data: None,
-        };
+        let request = self.request(connect);
         match self.broker.connect(request, &mut Warden, self.now) {
             Ok(id) => {
                 // Whoever has no name is given one that nobody had.
@@ -211,6 +211,17 @@ impl Conversation {
                 assert!(connack.reason.is_error() && !connack.session_present, "{connack:?}");
                 false
             }
+        }
+    }
+
+    fn request(&self, connect: Connect) -> ConnectRequest {
+        ConnectRequest {
+            connect,
+            principal: Arc::from("service:fuzz"),
+            peer: Arc::from("192.0.2.7:50000"),
+            withheld: Arc::from([Box::from("withheld/#")]),
+            limits: Arc::clone(&self.client_limits),
+            authentication_data: None,
         }
     }
 
@@ -272,12 +283,104 @@ impl Conversation {
             self.hang_up(line);
         }
         let log = self.broker.log().prefix(kept);
-        let mut broker = Broker::new(1, self.broker.limits().clone(), log.clone());
-        log.for_each(|entry| broker.recover(entry).unwrap());
-        broker.recovered(self.now);
-        self.broker = broker;
+        if self.snapshot.as_ref().is_some_and(|(_, covered, _)| *covered > kept) {
+            self.snapshot = None; // It would never have been written, nor anything released for it.
+            log.released.store(0, Ordering::Relaxed);
+        }
+        // What found no room when it came has room again while the journal is read from its beginning.
+        self.overflowed |= self.broker.counters().overflowed > 0;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !self.overflowed) {
+            let shortened = self.told_by(self.revive(&log, Some(snapshot)));
+            let whole = self.told_by(self.revive(&log, None));
+            assert_eq!(shortened, whole, "a snapshot tells another story");
+        }
+        self.broker = self.revive(&log, self.snapshot.as_ref());
         self.durable = 0;
         self.sync(usize::MAX);
+    }
+
+    /// The broker that a journal makes, from its beginning or from a snapshot on.
+    fn revive(&self, log: &MemoryLog, snapshot: Option<&(u64, usize, Vec<u8>)>) -> Broker<MemoryLog> {
+        let mut log = log.clone();
+        if snapshot.is_none() {
+            log.released = Arc::default();
+        }
+        let mut broker = Broker::new(1, self.broker.limits().clone(), log.clone());
+        let covered = snapshot.map_or(0, |(_, covered, state)| {
+            broker.restore(state).unwrap();
+            *covered
+        });
+        let mut at = 0;
+        log.for_each(|entry| {
+            at += 1;
+            if at > covered {
+                broker.recover(entry).unwrap();
+            }
+        });
+        broker.recovered(self.now);
+        broker
+    }
+
+    /// All that every client hears when it comes back, and answers.
+    fn told_by(&self, mut broker: Broker<MemoryLog>) -> Vec<String> {
+        let mut told = Vec::new();
+        for client in self.asked.keys() {
+            let connect = support::resume(client);
+            let mut decoder = Decoder::client_side(connect.version, u32::MAX);
+            let request = self.request(connect);
+            let Ok(id) = broker.connect(request, &mut Warden, self.now) else { continue };
+            let mut quiet = false;
+            while !quiet {
+                let entries = broker.log().entries.len();
+                broker.log().wrote(entries);
+                broker.durable(entries as u64);
+                let mut buffer = BytesMut::new();
+                let transmit = broker.transmit(id, &mut buffer, usize::MAX, self.now);
+                quiet =
+                    buffer.is_empty() && transmit == Transmit::Idle && broker.log().entries.len() == entries;
+                while let Some(packet) = decoder.decode(&mut buffer).unwrap() {
+                    let answer = match &packet {
+                        Packet::Publish(Publish { packet_id: Some(id), qos, .. }) => Some(match qos {
+                            QoS::ExactlyOnce => Packet::PubRec(support::ack(id.0.get())),
+                            _ => Packet::PubAck(support::ack(id.0.get())),
+                        }),
+                        Packet::PubRel(release) => {
+                            Some(Packet::PubComp(support::ack(release.packet_id.0.get())))
+                        }
+                        _ => None,
+                    };
+                    told.extend(match packet {
+                        Packet::Publish(publish) => Some(format!("{} {:?}", publish.topic, publish.payload)),
+                        Packet::PubRel(_) | Packet::ConnAck(_) => None,
+                        _ => Some(format!("{client} {packet:?}")),
+                    });
+                    if let Some(answer) = answer {
+                        broker.receive(id, answer, &mut Warden, self.now);
+                    }
+                }
+                let mut wanted = Vec::new();
+                broker.wanted(id, &mut wanted);
+                let records = broker.log().fetch(&wanted);
+                quiet &= wanted.is_empty();
+                broker.supply(id, &records);
+            }
+            broker.end(id, "told", self.now);
+        }
+        // Who drew what from a group, under which identifiers and in which order, is told by what happened in memory.
+        told.sort_unstable();
+        told
+    }
+
+    /// Takes a snapshot, of which a restart may make use.
+    fn take_snapshot(&mut self) {
+        let number = self.snapshot.as_ref().map_or(1, |(number, ..)| number + 1);
+        let mut state = Vec::new();
+        let (wanted, _) = self.broker.to_carry(self.broker.log().readable(), false);
+        let carried = self.broker.log().fetch(&wanted);
+        let snapshot = self.broker.snapshot(number, carried).unwrap();
+        self.broker.log().released.store(snapshot.horizon().0, Ordering::Relaxed);
+        snapshot.encode(&mut state).unwrap();
+        self.snapshot = Some((number, self.broker.log().entries.len(), state));
     }
 
     /// Whoever is called is awake.

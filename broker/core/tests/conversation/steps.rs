@@ -36,7 +36,8 @@ pub(crate) fn step(conversation: &mut Conversation, tape: &mut Tape<'_>) {
             let kept = conversation.durable + tape.below(8);
             return conversation.restart(kept);
         }
-        66..72 => return conversation.cut(line),
+        66..71 => return conversation.cut(line),
+        71 => return conversation.take_snapshot(),
         72..88 => {
             conversation.cut(line);
             let packet = connect(tape);

@@ -33,6 +33,8 @@ pub struct MemoryLog {
     places: Vec<usize>,
     /// Records below can be read back. Moved by the test that has the log's broker.
     pub readable: Arc<AtomicU64>,
+    /// Records below are gone. Moved likewise.
+    pub released: Arc<AtomicU64>,
 }
 
 impl Log for MemoryLog {
@@ -65,7 +67,7 @@ impl Log for MemoryLog {
 impl MemoryLog {
     /// Its first `kept` entries.
     pub fn prefix(&self, kept: usize) -> Self {
-        let mut log = Self::default();
+        let mut log = Self { released: Arc::clone(&self.released), ..Self::default() };
         for bytes in &self.entries[..kept] {
             log.take(bytes.clone(), matches!(decode(bytes).unwrap(), Body::Record(_)));
         }
@@ -90,6 +92,7 @@ impl MemoryLog {
     pub fn fetch(&self, offsets: &[Offset]) -> Vec<Arc<Stored>> {
         let read = |&offset: &Offset| {
             assert!(offset < self.readable(), "{offset} cannot be read yet");
+            assert!(offset.0 >= self.released.load(Ordering::Relaxed), "{offset} is released");
             match decode(&self.entries[self.places[offset.0 as usize]]).unwrap() {
                 Body::Record(Record::Publish(publish)) => Arc::new(Stored::read(offset, &publish).unwrap()),
                 other => panic!("{offset} is {other:?}"),
@@ -187,6 +190,15 @@ pub fn disconnect() -> Packet {
     })
 }
 
+/// The identifier of a publish that has one.
+pub fn number(publish: &Publish) -> u16 {
+    publish.packet_id.unwrap().0.get()
+}
+
+pub fn payloads(publishes: &[Publish]) -> Vec<&str> {
+    publishes.iter().map(|publish| std::str::from_utf8(&publish.payload).unwrap()).collect()
+}
+
 impl Ward {
     pub fn new() -> Self {
         Self::with_limits(Limits::default())
@@ -208,24 +220,47 @@ impl Ward {
 
     /// Another broker, made of what this one's journal holds.
     pub fn restart(&self) -> Self {
-        self.restart_from(self.broker.log().clone())
+        self.restart_from(self.broker.log().clone(), self.now)
     }
 
-    fn restart_from(&self, log: MemoryLog) -> Self {
+    /// Another broker, made of a snapshot of this one; the node is back at `now`.
+    pub fn restore(&mut self, now: Timestamp) -> Self {
+        let mut state = Vec::new();
+        let snapshot = self.broker.snapshot(1, Vec::new()).unwrap();
+        self.broker.log().released.store(snapshot.horizon().0, Ordering::Relaxed);
+        snapshot.encode(&mut state).unwrap();
+        self.begin_again(self.broker.log().clone(), now, |broker, _| broker.restore(&state).unwrap())
+    }
+
+    fn restart_from(&self, log: MemoryLog, now: Timestamp) -> Self {
+        self.begin_again(log, now, |broker, log| log.for_each(|entry| broker.recover(entry).unwrap()))
+    }
+
+    fn begin_again(
+        &self,
+        log: MemoryLog,
+        now: Timestamp,
+        read: impl FnOnce(&mut Broker<MemoryLog>, &MemoryLog),
+    ) -> Self {
         let log = MemoryLog { readable: Arc::default(), ..log };
         log.readable.store(log.next_offset().0, Ordering::Relaxed);
         let mut broker = Broker::new(1, self.broker.limits().clone(), log.clone());
-        log.for_each(|entry| broker.recover(entry).unwrap());
-        broker.recovered(self.now);
+        read(&mut broker, &log);
+        broker.recovered(now);
         let mut ward = Self::on(broker);
-        ward.now = self.now;
+        ward.now = now;
         ward.client_limits = Arc::clone(&self.client_limits);
         ward
     }
 
     /// Another broker, made of the first `kept` entries of this one's journal: the rest was not on disk.
     pub fn crash(&self, kept: usize) -> Self {
-        self.restart_from(self.broker.log().prefix(kept))
+        self.crash_until(kept, self.now)
+    }
+
+    /// As [`Self::crash`]; the node is back at `now`.
+    pub fn crash_until(&self, kept: usize, now: Timestamp) -> Self {
+        self.restart_from(self.broker.log().prefix(kept), now)
     }
 
     pub fn pass(&mut self, time: Duration) {
@@ -252,6 +287,13 @@ impl Ward {
             }
             other => panic!("no CONNACK but {other:?}"),
         }
+    }
+
+    /// Connects a pager that keeps its session and has subscribed, and a device that may publish to it.
+    pub fn pager_and_device(&mut self, filter: &str, qos: u8) -> (ConnectionId, ConnectionId) {
+        let (pager, _) = self.connect(resume("pager"));
+        self.ask(pager, subscribe(filter, qos));
+        (pager, self.connect(connect("device")).0)
     }
 
     /// Connects somebody who has not taken its CONNACK yet, nor been brought anything.

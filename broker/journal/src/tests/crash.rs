@@ -1,7 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::disk::FaultyDisk;
 use super::*;
 
 /// What an appender does between two looks at the disk.
@@ -24,6 +22,13 @@ fn commit() -> impl Strategy<Value = Commit> {
     ]
 }
 
+fn keys() -> impl Strategy<Value = Option<KeyRing>> {
+    prop::option::of((any::<[u8; 32]>()).prop_map(|key| {
+        let line = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key);
+        KeyRing::parse(&line, Path::new("journal.key")).unwrap()
+    }))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -34,19 +39,20 @@ proptest! {
         commit in commit(),
         operations in 6u64..120,
         seed in any::<u64>(),
+        keys in keys(),
     ) {
-        let directory = tempfile::tempdir().unwrap();
+        let options = JournalOptions { commit, keys, ..options(Path::new("journal")) };
         let all = expected(groups.iter().flat_map(|group| group.entries.iter().map(Sample::body)));
-        let disk = FaultyDisk::crashing_after(operations, seed);
-        let (durable, entries, seen) = run_until_crash(&disk, directory.path(), commit, &groups);
-
-        let salvaged = tempfile::tempdir().unwrap();
-        disk.salvage(salvaged.path());
+        let disk = SimulatedDisk::new(seed);
+        disk.cut_power_after(operations);
+        let (durable, entries, seen) = run_until_crash(&disk, options.clone(), &groups);
+        disk.cut_power();
         // Opening crashes too, before it opens for good.
-        let crashing = FaultyDisk::crashing_after(seed % 6, seed);
-        drop(Journal::open_on(Arc::new(crashing), options(salvaged.path()), |_| {}));
+        disk.cut_power_after(seed % 6);
+        drop(Journal::open_on(Arc::new(disk.clone()), options.clone(), |_| {}));
+        disk.cut_power();
 
-        let (journal, recovery) = open(options(salvaged.path()));
+        let (journal, recovery) = Journal::open_on(Arc::new(disk), options, |_| {}).unwrap();
         let found = drain(&mut journal.reader(Offset(0))).unwrap();
         prop_assert!(all.starts_with(&found), "what is there is what was appended");
         prop_assert_eq!(recovery.next_offset.0, found.iter().filter(|(offset, _)| offset.is_some()).count() as u64);
@@ -60,11 +66,15 @@ proptest! {
     }
 
     #[test]
-    fn reopening_changes_nothing(sessions in prop::collection::vec(groups(), 1..4), commit in commit()) {
+    fn reopening_changes_nothing(
+        sessions in prop::collection::vec(groups(), 1..4),
+        commit in commit(),
+        keys in keys(),
+    ) {
         let directory = tempfile::tempdir().unwrap();
         let mut all = Vec::new();
         for groups in &sessions {
-            let options = JournalOptions { commit, ..options(directory.path()) };
+            let options = JournalOptions { commit, keys: keys.clone(), ..options(directory.path()) };
             let (mut journal, recovery) = open(options);
             prop_assert_eq!(recovery.torn, None);
             for group in groups {
@@ -77,18 +87,14 @@ proptest! {
                 }
             }
             journal.close().unwrap();
-            prop_assert_eq!(read_all(directory.path()), expected(all.iter().copied()));
+            let mut reader = Reader::open(directory.path(), Offset(0)).unwrap().with_keys(keys.clone());
+            prop_assert_eq!(drain(&mut reader).unwrap(), expected(all.iter().copied()));
         }
     }
 }
 
 /// Returns how many records and entries were reported durable, and how many entries a reader was given.
-fn run_until_crash(
-    disk: &FaultyDisk,
-    directory: &Path,
-    commit: Commit,
-    groups: &[Group],
-) -> (u64, u64, usize) {
+fn run_until_crash(disk: &SimulatedDisk, options: JournalOptions, groups: &[Group]) -> (u64, u64, usize) {
     let reported = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let told = Arc::clone(&reported);
     let on_progress = move |progress| {
@@ -97,7 +103,6 @@ fn run_until_crash(
             told[1].store(entries, Ordering::SeqCst);
         }
     };
-    let options = JournalOptions { commit, ..options(directory) };
     let Ok((mut journal, _)) = Journal::open_on(Arc::new(disk.clone()), options, on_progress) else {
         return (0, 0, 0);
     };

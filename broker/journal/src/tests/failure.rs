@@ -1,14 +1,16 @@
-use std::sync::Arc;
 use std::sync::mpsc;
 
-use super::disk::{Fault, FaultyDisk};
+use super::disk::Fault;
 use super::*;
 
-fn open_faulty(directory: &Path) -> (Journal, FaultyDisk, mpsc::Receiver<Progress>) {
-    let disk = FaultyDisk::default();
+const DIRECTORY: &str = "journal";
+
+fn open_faulty() -> (Journal, SimulatedDisk, mpsc::Receiver<Progress>) {
+    let disk = SimulatedDisk::new(1);
     let (told, progress) = mpsc::channel();
     let on_progress = move |progress| drop(told.send(progress));
-    let (journal, _) = Journal::open_on(Arc::new(disk.clone()), options(directory), on_progress).unwrap();
+    let options = options(Path::new(DIRECTORY));
+    let (journal, _) = Journal::open_on(Arc::new(disk.clone()), options, on_progress).unwrap();
     (journal, disk, progress)
 }
 
@@ -21,14 +23,13 @@ fn wait_for_failure(progress: &mpsc::Receiver<Progress>) -> Failure {
 }
 
 fn poisons(fault: Fault, doing: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, disk, progress) = open_faulty(directory.path());
+    let (mut journal, disk, progress) = open_faulty();
     journal.append(&publish(b"safe"));
     settle(&journal);
-    disk.set_fault(Some(fault));
+    disk.set_fault(Some((fault, 0)));
     journal.append(&publish(b"lost"));
     let text = wait_for_failure(&progress).to_string();
-    assert!(text.contains(doing) && text.contains("00000.seg") && text.contains("os error 28"), "{text}");
+    assert!(text.contains(doing) && text.contains("00000.seg") && text.contains("os error 5"), "{text}");
 
     // The disk is well again, and yet what it holds is unknown.
     disk.set_fault(None);
@@ -55,11 +56,10 @@ fn a_failed_write_poisons_the_journal() {
 
 #[test]
 fn without_room_for_the_next_segment_pressure_is_full_and_writing_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, disk, progress) = open_faulty(directory.path());
+    let (mut journal, disk, progress) = open_faulty();
     journal.append(&publish(b"first"));
     settle(&journal);
-    disk.set_fault(Some(Fault::Preallocate));
+    disk.set_fault(Some((Fault::Preallocate, 0)));
     // Fills the active segment and the spare, one record a batch.
     let payload = [7; 1000];
     let mut durable = 1;
@@ -81,16 +81,32 @@ fn without_room_for_the_next_segment_pressure_is_full_and_writing_goes_on() {
         std::thread::yield_now();
     }
     assert!(journal.close().is_ok());
-    assert!(progress.try_iter().all(|progress| matches!(progress, Progress::Durable { .. })));
-    assert_eq!(read_all(directory.path()).len(), durable + 2);
+    assert!(!progress.try_iter().any(|progress| matches!(progress, Progress::Failed(_))));
+    assert_eq!(read_all_on(&disk, Path::new(DIRECTORY)).len(), durable + 2);
+}
+
+#[test]
+fn a_directory_that_is_removed_or_replaced_is_noticed() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("journal");
+    let (mut journal, _) = open(options(&directory));
+    journal.append(&publish(b"safe"));
+    settle(&journal);
+    assert!(journal.inspect().is_ok());
+    std::fs::rename(&directory, parent.path().join("moved")).unwrap();
+    let failure = journal.inspect().unwrap_err();
+    assert!(matches!(failure, Failure::Gone { .. }), "{failure}");
+    assert!(failure.to_string().contains("journal was removed or replaced"), "{failure}");
+    let (other, _) = open(options(&directory));
+    assert!(matches!(journal.inspect(), Err(Failure::Gone { .. })), "another one in its place");
+    assert!(other.inspect().is_ok());
 }
 
 #[test]
 fn a_full_disk_at_opening_is_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::default();
-    disk.set_fault(Some(Fault::Preallocate));
-    let error = Journal::open_on(Arc::new(disk), options(directory.path()), |_| {}).unwrap_err();
+    let disk = SimulatedDisk::new(1);
+    disk.set_fault(Some((Fault::Preallocate, 0)));
+    let error = Journal::open_on(Arc::new(disk), options(Path::new(DIRECTORY)), |_| {}).unwrap_err();
     assert!(matches!(error, OpenError::DiskFull { .. }), "{error}");
 }
 
@@ -105,15 +121,14 @@ fn what_the_disk_says_at_opening_is_sorted_by_what_mends_it() {
 
 #[test]
 fn a_record_too_large_fails_the_journal_behind_what_came_before() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _, progress) = open_faulty(directory.path());
+    let (mut journal, disk, progress) = open_faulty();
     journal.append(&publish(b"before"));
     journal.append(&publish(&vec![0; RECORD_BYTES_MAX]));
     journal.append(&publish(b"behind"));
     assert!(matches!(wait_for_failure(&progress), Failure::RecordTooLarge(_)));
     assert_eq!(journal.durable(), Offset(1));
     drop(journal);
-    assert_eq!(read_all(directory.path()).len(), 1);
+    assert_eq!(read_all_on(&disk, Path::new(DIRECTORY)).len(), 1);
 }
 
 #[test]
@@ -127,9 +142,8 @@ fn a_panic_of_the_callback_is_a_failure_and_not_a_silence() {
 #[test]
 fn closing_makes_everything_durable_and_later_appends_are_let_go() {
     for commit in [Commit::Always, Commit::Interval(Duration::from_secs(3600)), Commit::Off] {
-        let directory = tempfile::tempdir().unwrap();
-        let disk = FaultyDisk::default();
-        let options = JournalOptions { commit, ..options(directory.path()) };
+        let disk = SimulatedDisk::new(1);
+        let options = JournalOptions { commit, ..options(Path::new(DIRECTORY)) };
         let (mut journal, _) = Journal::open_on(Arc::new(disk.clone()), options, |_| {}).unwrap();
         for number in 0..100u8 {
             journal.append(&publish(&[number]));
@@ -138,8 +152,7 @@ fn closing_makes_everything_durable_and_later_appends_are_let_go() {
         clone.close().unwrap();
         journal.append(&publish(b"too late"));
         assert_eq!((journal.durable(), journal.next_offset()), (Offset(100), Offset(101)));
-        let salvaged = tempfile::tempdir().unwrap();
-        disk.salvage(salvaged.path());
-        assert_eq!(read_all(salvaged.path()).len(), 100, "{commit}");
+        disk.cut_power();
+        assert_eq!(read_all_on(&disk, Path::new(DIRECTORY)).len(), 100, "{commit}");
     }
 }

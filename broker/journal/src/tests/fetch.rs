@@ -88,7 +88,7 @@ fn damage_on_the_way_is_an_error() {
         journal.append(&publish(payload));
     }
     settle(&journal);
-    let path = segment::list(directory.path()).unwrap().remove(0).1;
+    let path = segments(directory.path()).unwrap().remove(0).1;
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(3).position(|window| window == b"two").unwrap();
     bytes[at] = b'x';
@@ -107,7 +107,7 @@ fn after_a_torn_end_what_is_left_is_read_back() {
     settle(&journal);
     let left = tempfile::tempdir().unwrap();
     copy_segments(directory.path(), left.path());
-    let path = segment::list(left.path()).unwrap().remove(0).1;
+    let path = segments(left.path()).unwrap().remove(0).1;
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(4).position(|window| window == b"torn").unwrap();
     bytes[at..].fill(0);
@@ -136,7 +136,7 @@ fn a_long_segment_is_entered_near_the_record() {
     journal.close().unwrap();
 
     // The damage lies in record 12, before the first known place: who reads from the beginning meets it.
-    let path = segment::list(directory.path()).unwrap().remove(0).1;
+    let path = segments(directory.path()).unwrap().remove(0).1;
     let (journal, _) = open(JournalOptions::new(directory.path(), 1));
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[SPACING_BYTES as usize] ^= 1;

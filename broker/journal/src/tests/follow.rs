@@ -49,7 +49,7 @@ fn a_reader_starts_at_any_offset_with_the_marks_before_it() {
         settle(&journal);
     }
     let all = expected(bodies.iter().copied());
-    assert!(segment::list(directory.path()).unwrap().len() > 3);
+    assert!(segments(directory.path()).unwrap().len() > 3);
     for from in 0..=200 {
         // Everything behind the record before.
         let begin = match from {
@@ -95,7 +95,7 @@ fn a_record_larger_than_a_segment_has_a_segment_for_itself() {
         append(&mut journal, body);
     }
     journal.close().unwrap();
-    assert_eq!(segment::list(directory.path()).unwrap().len(), 5);
+    assert_eq!(segments(directory.path()).unwrap().len(), 5);
     assert_eq!(read_all(directory.path()), expected(bodies));
     assert_eq!(open(options(directory.path())).1.next_offset, Offset(5));
 }
@@ -114,7 +114,7 @@ fn marks_without_a_record_stay_in_one_segment() {
             }
         }
     }
-    assert_eq!(segment::list(directory.path()).unwrap().len(), 1);
+    assert_eq!(segments(directory.path()).unwrap().len(), 1);
     assert_eq!(read_all(directory.path()), expected(bodies));
 }
 
@@ -127,8 +127,7 @@ fn release_deletes_whole_segments_and_never_what_is_still_needed() {
         settle(&journal);
     }
     let before = journal.stored_bytes();
-    let bases: Vec<Offset> =
-        segment::list(directory.path()).unwrap().iter().map(|segment| segment.0).collect();
+    let bases: Vec<Offset> = segments(directory.path()).unwrap().iter().map(|segment| segment.0).collect();
     assert!(bases.len() > 4);
     assert_eq!(journal.release(bases[2]).unwrap() + journal.stored_bytes(), before);
     // Marks before the record that begins a segment lie in the one before.
@@ -141,7 +140,7 @@ fn release_deletes_whole_segments_and_never_what_is_still_needed() {
     assert_eq!(first, Some(bases[2]));
 
     journal.release(Offset(u64::MAX)).unwrap();
-    assert_eq!(segment::list(directory.path()).unwrap().len(), 1);
+    assert_eq!(segments(directory.path()).unwrap().len(), 1);
     journal.append(&publish(b"on"));
     journal.close().unwrap();
     let (journal, recovery) = open(options(directory.path()));
@@ -156,13 +155,14 @@ fn pressure_grows_with_what_is_stored_and_goes_with_release() {
     let (mut journal, _) = open(JournalOptions { quota_bytes, ..options(directory.path()) });
     let mut seen = vec![journal.pressure()];
     while journal.pressure() != Pressure::Full {
-        assert_eq!(journal.pressure() == Pressure::Near, journal.stored_bytes() >= quota_bytes / 10 * 9);
+        let reached = |percent| journal.stored_bytes() >= quota_bytes - quota_bytes * percent / 100;
+        assert_eq!(journal.pressure() >= Pressure::Near, reached(NEAR_ROOM_PERCENT));
         journal.append(&publish(&[1; 100]));
         settle(&journal);
         seen.push(journal.pressure());
     }
     seen.dedup();
-    assert_eq!(seen, [Pressure::Normal, Pressure::Near, Pressure::Full]);
+    assert_eq!(seen, [Pressure::Normal, Pressure::Advisory, Pressure::Near, Pressure::Full]);
     let alert = journal.append(&publish(b"an alert goes on"));
     settle(&journal);
     assert!(journal.durable() > alert);

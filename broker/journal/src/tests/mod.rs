@@ -2,18 +2,30 @@
 
 mod codec;
 mod crash;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "shared with the simulation, which uses more of it"
+)]
+#[path = "../../../../tests/disk/src/lib.rs"]
 mod disk;
 mod failure;
 mod fetch;
 mod follow;
+mod keys;
+mod quarantine;
 mod recovery;
+mod sealed;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use self::disk::SimulatedDisk;
 use crate::*;
 
 /// Longer than any disk here needs; a test that reaches it has failed.
@@ -77,6 +89,8 @@ impl Sample {
                 packet_id: self.number as u16,
                 qos: small % 3,
             }),
+            8 => Body::Mark(Mark::Will { client, will: &self.bytes[0] }),
+            9 => Body::Mark(Mark::Snapshot { number: self.number }),
             _ => Body::Mark(Mark::Completed { client, packet_id: self.number as u16 }),
         }
     }
@@ -84,7 +98,7 @@ impl Sample {
 
 prop_compose! {
     fn sample()(
-        kind in 0u8..7,
+        kind in 0u8..11,
         text in prop::array::uniform6(".{0,20}"),
         bytes in prop::array::uniform2(prop::collection::vec(any::<u8>(), 0..300)),
         microsecond in 0i64..4_000_000_000_000_000,
@@ -163,9 +177,19 @@ fn drain(reader: &mut Reader) -> Result<Vec<Found>, ReadError> {
     Ok(entries)
 }
 
+/// The segments of a directory, oldest first.
+fn segments(directory: &Path) -> Result<Vec<(Offset, PathBuf)>, ReadError> {
+    segment::list(&storage::Disk, directory)
+}
+
 fn read_all(directory: &Path) -> Vec<Found> {
-    let first = segment::list(directory).unwrap()[0].0;
+    let first = segments(directory).unwrap()[0].0;
     drain(&mut Reader::open(directory, first).unwrap()).unwrap()
+}
+
+/// As [`read_all`], of a journal on another disk.
+fn read_all_on(disk: &SimulatedDisk, directory: &Path) -> Vec<Found> {
+    drain(&mut Reader::open_on(Arc::new(disk.clone()), directory, Offset(0)).unwrap()).unwrap()
 }
 
 /// What the reader of a journal must give after `bodies` were appended from offset 0.
@@ -183,7 +207,7 @@ fn expected<'a>(bodies: impl IntoIterator<Item = Body<'a>>) -> Vec<Found> {
 
 /// Copies the segments of a live journal: what `kill -9` leaves at this instant.
 fn copy_segments(from: &Path, to: &Path) {
-    for (_, path) in segment::list(from).unwrap() {
+    for (_, path) in segments(from).unwrap() {
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }

@@ -17,8 +17,8 @@ fn killed(payloads: &[&[u8]]) -> tempfile::TempDir {
     left
 }
 
-fn last_segment(directory: &Path) -> std::path::PathBuf {
-    segment::list(directory).unwrap().pop().unwrap().1
+fn last_segment(directory: &Path) -> PathBuf {
+    segments(directory).unwrap().pop().unwrap().1
 }
 
 /// Where the zeros at a file's end begin.
@@ -170,7 +170,7 @@ fn damage_in_an_older_segment_is_refused() {
         append_each(&mut journal, &[&[3; 200]]);
     }
     journal.close().unwrap();
-    let segments = segment::list(directory.path()).unwrap();
+    let segments = segments(directory.path()).unwrap();
     assert!(segments.len() > 2);
     let path = &segments[1].1;
     let whole = std::fs::read(path).unwrap();

@@ -22,7 +22,7 @@ const QUERY_LIMIT: u64 = 1_000;
 const CELL_CHARACTERS_MAX: usize = 60;
 
 /// The events of `access`.
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 9] = [
     "connect",
     "refuse",
     "disconnect",
@@ -31,6 +31,7 @@ const EVENTS: [&str; 8] = [
     "reauthenticate",
     "reload",
     "session-end",
+    "lost",
 ];
 
 /// Options of `wardline audit`.

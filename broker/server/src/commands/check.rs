@@ -238,6 +238,10 @@ fn summary(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         None => writeln!(f, "  no rules: no alerts are raised")?,
     }
     writeln!(f, "  journal: commit {}, quota {} bytes", config.journal.commit, config.journal.quota_bytes)?;
+    match config.journal.keys.as_ref().and_then(|keys| keys.ids().next()) {
+        Some(key) => writeln!(f, "  journal encrypted with key {key}")?,
+        None => writeln!(f, "  journal not encrypted: whoever reads the disk reads it")?,
+    }
     match config.http {
         Some(address) => writeln!(f, "  health and metrics on http://{address}"),
         None => writeln!(f, "  no health and metrics"),

@@ -12,9 +12,12 @@ pub mod audit;
 pub mod certs;
 pub mod check;
 pub mod demo;
+pub mod journal;
+pub mod quarantine;
 pub mod replay;
 pub mod serve;
 pub mod simulate;
+pub mod status;
 pub mod token;
 
 /// What a subcommand ends with.
@@ -70,10 +73,15 @@ enum Command {
     /// Read the audit record, and prove it complete
     #[command(subcommand)]
     Audit(audit::Args),
+    /// Make the keys that the journal is encrypted with; mend a damaged one, on purpose and visibly
+    #[command(subcommand)]
+    Journal(journal::Args),
     /// Run recorded readings through rules: what would have alarmed
     Replay(replay::Args),
     /// Play a ward of devices against a broker, from a model or a recording
     Simulate(simulate::Args),
+    /// Ask a running broker how it is: sessions, lanes, journal, audit lag, alerts and alarms
+    Status(status::Args),
 }
 
 /// Parses the command line, runs the subcommand, and reports a failure on standard error.
@@ -87,8 +95,10 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(args),
         Command::Acl(args) => acl::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Journal(args) => journal::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Status(args) => status::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,8 +19,10 @@ const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const PACKET_BYTES_MAX: u64 = 268_435_460;
 /// A CONNECT with a token and a will fits.
 const PACKET_BYTES_MIN: u64 = 1_024;
-/// Messages that may wait for one session, and subscriptions that one may have.
+/// Messages that may wait for one session.
 const QUEUE_MAX: usize = 10_000_000;
+/// Subscriptions that one session may have.
+const SUBSCRIPTIONS_MAX: usize = 10_000_000;
 /// A publish of some size must be able to wait.
 const QUEUE_BYTES_MIN: u64 = 4_096;
 /// Routing recurses by level, so that the levels of a topic must fit a stack.
@@ -52,7 +54,7 @@ pub struct ListenerLimits {
     pub publishes_per_second: Option<NonZeroU32>,
     /// Bytes heard from one client in a second, at least one packet; more wait to be read. None: no limit.
     pub bytes_per_second: Option<NonZeroU32>,
-    /// From the connection's first byte to a complete CONNECT, TLS included.
+    /// From accepting the connection to a complete CONNECT, proxy header, TLS and WebSocket included.
     pub connect_timeout: Duration,
 }
 
@@ -116,7 +118,7 @@ fn keys(section: &mut Section<'_>, otherwise: &ListenerLimits, listener: &str) -
         topic_alias_max: section.number("topic_alias_max", 0..=u16::MAX, base.topic_alias_max),
         in_flight: section.number("in_flight", 1..=u16::MAX, base.in_flight),
         session_expiry_max: seconds(section, "session_expiry_max", base.session_expiry_max),
-        subscriptions: section.number("subscriptions", 1..=QUEUE_MAX, base.subscriptions),
+        subscriptions: section.number("subscriptions", 1..=SUBSCRIPTIONS_MAX, base.subscriptions),
         topic_levels: section.number("topic_levels", 1..=TOPIC_LEVELS_MAX, base.topic_levels),
         topic_bytes: section.number("topic_bytes", 1..=TOPIC_BYTES_MAX, base.topic_bytes),
         connections_per_principal: number_or_none(

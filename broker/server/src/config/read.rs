@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::Level;
 use wardline_acl::{Algorithm, Kind, Principal, Require, UriPrefix};
 use wardline_audit::{PayloadKept, PayloadPolicy, Store};
-use wardline_journal::{Commit, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use wardline_journal::{Commit, JournalOptions, KeyRing, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use wardline_wire::topic;
 
 use super::problem::Problem;
@@ -373,6 +373,10 @@ fn journal(mut section: Section<'_>, node: &Node) -> JournalOptions {
     {
         options.segment_bytes = segment.value;
     }
+    let desk = section.desk;
+    let keys = section
+        .parsed("key_file", |text| KeyRing::read(&desk.resolve(text)).map_err(|error| error.to_string()));
+    options.keys = keys.map(|keys| keys.value);
     section.finish();
     options
 }

@@ -259,13 +259,37 @@ speed = "high"
         "wardline.toml:8: `transport` in [[listener]]: `tsl` is none of tcp, tls, ws, wss",
         "wardline.toml:11: `commit` in [journal]: `sometimes` is not a commit mode",
         "wardline.toml:12: `quota` in [journal]: `much` is not a size",
-        "wardline.toml:13: unknown key `speed` in [journal]; it has commit, quota, segment",
+        "wardline.toml:13: unknown key `speed` in [journal]; it has commit, quota, segment, key_file",
         "wardline.toml:14: unknown key `wards` in the file",
     ];
     assert_eq!(lines.len(), expected.len(), "{problems}");
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.starts_with(expected), "{line}\nis not\n{expected}");
     }
+}
+
+#[test]
+fn the_journals_keys_are_read_and_what_is_wrong_with_them_is_said() {
+    let site = Site::new();
+    let key = site.0.path().join("journal.key");
+    let made = wardline_journal::KeyRing::add(&key, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let text = format!("{LEAST}[journal]\nkey_file = \"journal.key\"\n");
+    let keys = site.load(&text).unwrap().journal.keys.unwrap();
+    assert_eq!((keys.ids().collect::<Vec<_>>(), keys.file()), (vec![made], &*key));
+    let line = text.lines().count();
+    for (content, expected) in
+        [("nonsense", "journal.key, line 1, is no key"), ("", "journal.key holds no key")]
+    {
+        fs::write(&key, content).unwrap();
+        let problems = site.problems(&text, &[]);
+        assert!(
+            problems.starts_with(&format!("wardline.toml:{line}: `key_file` in [journal]: ")),
+            "{problems}"
+        );
+        assert!(problems.contains(expected) && !problems.contains("nonsense"), "{problems}");
+    }
+    fs::remove_file(&key).unwrap();
+    assert!(site.problems(&text, &[]).contains("cannot read the key file journal.key: No such file"));
 }
 
 #[test]

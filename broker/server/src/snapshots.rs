@@ -1,0 +1,307 @@
+//! Snapshots of the node, so that a restart costs what is live, not what has been, and the journal can let go of the past.
+//!
+//! One is taken whenever so much has been journaled since the last, and at a clean stop. The broker is held up for as long
+//! as it takes to write down who is owed what; contents are encoded and written while it works on. It counts from the moment
+//! it is on the disk; once there are two, segments that the older of them, the audit store and everybody who is owed
+//! something can do without are released.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use wardline_audit::Progress;
+use wardline_core::{SnapshotError, Stored};
+use wardline_journal::{
+    Entry, Journal, Mark, Offset, Pressure, ReadError, Reader, Record, SNAPSHOTS_KEPT, Snapshot,
+    SnapshotFileError,
+};
+
+use crate::{metrics::Metrics, node::Node};
+
+/// How often it is looked whether one is due, and whether segments can go.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// One is taken when so much was journaled since the last, in bytes,
+const EVERY_BYTES: u64 = 64 << 20;
+/// or this part of the quota, where that is less,
+const QUOTA_PARTS: u64 = 16;
+/// but not before so many times what the last one took: snapshots are not to be most of what is written.
+const OWN_SIZE_TIMES: u64 = 4;
+/// While room is short one is taken so long after the last, however little was journaled.
+const PRESSED_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the disk may take until what a snapshot builds on is durable.
+const DURABLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A snapshot's state: version 1, the node's clock, its plugins and, to the end, its core.
+const VERSION: u8 = 1;
+
+/// What the snapshot of a node begins with.
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    /// Microseconds since 1970.
+    at: i64,
+    #[serde(borrow)]
+    plugins: Vec<(&'a str, &'a [u8])>,
+}
+
+/// A node's state at one moment, in memory.
+#[derive(Debug)]
+pub struct Taken {
+    pub(crate) number: u64,
+    pub(crate) offset: Offset,
+    /// So many of the journal's entries must be durable before it counts.
+    pub(crate) entries: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) core: wardline_core::Snapshot,
+    pub(crate) plugins: Vec<(&'static str, Vec<u8>)>,
+    /// How long the node was held up.
+    pub(crate) pause: Duration,
+}
+
+impl Taken {
+    /// The bytes of a snapshot file.
+    fn encode(self) -> Result<Snapshot, SnapshotError> {
+        let plugins = self.plugins.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
+        let head = Head { at: self.at.as_microsecond(), plugins };
+        let mut state = postcard::to_extend(&head, vec![VERSION])?;
+        self.core.encode(&mut state)?;
+        Ok(Snapshot { number: self.number, offset: self.offset, state })
+    }
+}
+
+/// What is read back.
+pub(crate) struct Saved<'a> {
+    pub(crate) at: Timestamp,
+    pub(crate) plugins: Vec<(&'a str, &'a [u8])>,
+    pub(crate) core: &'a [u8],
+}
+
+impl<'a> Saved<'a> {
+    pub(crate) fn read(state: &'a [u8]) -> Result<Self, SnapshotError> {
+        let head = match state.split_first() {
+            Some((&VERSION, head)) => head,
+            Some((&other, _)) => return Err(SnapshotError::Version(other)),
+            None => return Err(SnapshotError::Malformed("it is empty")),
+        };
+        let (Head { at, plugins }, core) =
+            postcard::take_from_bytes(head).map_err(|_| SnapshotError::Malformed("its plugins"))?;
+        let at = Timestamp::from_microsecond(at).map_err(|_| SnapshotError::Malformed("its instant"))?;
+        Ok(Self { at, plugins, core })
+    }
+}
+
+/// Why a snapshot cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] SnapshotFileError),
+    /// The journal behind it.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The journal lost its end: it was not synced.
+    #[error("the journal does not reach to the snapshot's mark")]
+    NoMark,
+}
+
+/// Reads a snapshot, and gives what reads on behind its mark.
+pub(crate) fn resume(journal: &Journal, number: u64) -> Result<(Snapshot, Reader), Unusable> {
+    let snapshot = journal.snapshots().read(number)?;
+    let mut reader = journal.reader(snapshot.offset);
+    loop {
+        match reader.next()? {
+            Some(Entry::Mark(Mark::Snapshot { number: found })) if found == number => {
+                return Ok((snapshot, reader));
+            }
+            Some(Entry::Mark(_)) => {}
+            Some(Entry::Record(..)) | None => return Err(Unusable::NoMark),
+        }
+    }
+}
+
+/// What the journal is kept for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Number of the newest snapshot that is on the disk; `None` before the first.
+    pub number: Option<u64>,
+    /// The records from here on are needed by the older of two snapshots, or by those it says are owed them.
+    pub from: Option<Offset>,
+    /// The client or shared subscription that was owed the oldest when the newest snapshot was taken, and its offset.
+    pub owed: Option<(Offset, Arc<str>)>,
+}
+
+/// Takes snapshots of a node, and releases what its journal can do without.
+#[derive(Debug)]
+pub struct Keeper {
+    node: Arc<Node>,
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    every_bytes: u64,
+    state: Mutex<State>,
+}
+
+/// Where a snapshot was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of the snapshot.
+    pub number: u64,
+    /// The next record's offset then.
+    pub offset: Offset,
+    /// From here on it needs the journal.
+    pub needs: Offset,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// On the disk, oldest first.
+    taken: VecDeque<Place>,
+    /// Bytes of the last one.
+    bytes: u64,
+    /// All that the journal had taken when the last one was.
+    journaled: u64,
+    /// When the last one was taken by this process.
+    last: Option<Instant>,
+    /// Bytes released since the start.
+    released: u64,
+    owed: Option<(Offset, Arc<str>)>,
+}
+
+impl Keeper {
+    /// A keeper for a node that has just begun.
+    pub fn new(node: Arc<Node>, journal: Journal, quota_bytes: u64) -> Self {
+        let metrics = Arc::clone(node.metrics());
+        let state = State { taken: node.began_with().into_iter().collect(), ..State::default() };
+        let every_bytes = EVERY_BYTES.min(quota_bytes / QUOTA_PARTS);
+        Self { node, journal, metrics, every_bytes, state: Mutex::new(state) }
+    }
+
+    /// What the journal is kept for.
+    pub fn kept(&self) -> Kept {
+        let state = self.state.lock();
+        Kept {
+            number: state.taken.back().map(|place| place.number),
+            from: state.oldest(),
+            owed: state.owed.clone(),
+        }
+    }
+
+    /// Takes one now. Blocking.
+    ///
+    /// # Errors
+    /// What went wrong, for the log; the next one may do.
+    pub fn take(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut state = self.state.lock();
+        let begun = Instant::now();
+        let snapshots = self.journal.snapshots();
+        let newest = state.taken.back().copied();
+        // Numbers of files that could not be used are not used again.
+        let last = newest.map(|place| place.number).into_iter().chain(snapshots.list()?).max();
+        let number = last.unwrap_or(0) + 1;
+        let carried = match newest {
+            Some(place) => self.carried(place.offset)?,
+            None => Vec::new(),
+        };
+        let taken = self.node.snapshot(number, carried)?;
+        let offset = taken.offset;
+        let (entries, horizon, pause) = (taken.entries, taken.core.horizon(), taken.pause);
+        let owed = taken.core.owed_by().map(|whose| (horizon, Arc::clone(whose)));
+        let journaled = self.journaled(&state);
+        let snapshot = taken.encode()?;
+        if !self.journal.wait_entries(entries, DURABLE_WITHIN) {
+            return Err("what it builds on does not become durable".into());
+        }
+        snapshots.write(&snapshot)?;
+        state.taken.push_back(Place { number, offset, needs: horizon });
+        (state.bytes, state.journaled, state.owed) = (snapshot.state.len() as u64, journaled, owed);
+        self.metrics.snapshot_pause.observe(pause.as_secs_f64());
+        self.metrics.snapshot_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
+        let (bytes, took) = (state.bytes, begun.elapsed());
+        tracing::debug!(number, bytes, ?pause, ?took, "took a snapshot");
+        state.last = Some(Instant::now());
+        while state.taken.len() > SNAPSHOTS_KEPT {
+            state.taken.pop_front();
+        }
+        snapshots.prune()?;
+        Ok(())
+    }
+
+    /// What somebody is owed from before `until`, as far as it can be carried; where room is short, the rest goes.
+    fn carried(&self, until: Offset) -> Result<Vec<Arc<Stored>>, ReadError> {
+        let short = self.journal.pressure() != Pressure::Normal;
+        let (wanted, shed) = self.node.to_carry(until, short);
+        if shed > 0 {
+            tracing::warn!(
+                publishes = shed,
+                "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
+            );
+        }
+        let mut carried = Vec::with_capacity(wanted.len());
+        self.journal.fetch(&wanted, |offset, record| {
+            if let Record::Publish(publish) = record {
+                carried.extend(Stored::read(offset, &publish).ok().map(Arc::new));
+            }
+        })?;
+        Ok(carried)
+    }
+
+    /// Releases what nobody needs: neither the older snapshot nor the audit store. Blocking.
+    fn release(&self, audited_up_to: Option<Offset>) {
+        let mut state = self.state.lock();
+        let Some((needed, audited)) = state.oldest().zip(audited_up_to) else { return };
+        match self.journal.release(needed.min(audited)) {
+            Ok(bytes) => state.released += bytes,
+            Err(error) => tracing::warn!(%error, "cannot release a segment of the journal"),
+        }
+    }
+
+    fn is_due(&self, audited_up_to: Option<Offset>) -> bool {
+        let state = self.state.lock();
+        let since = self.journaled(&state).saturating_sub(state.journaled);
+        // Where publishers are held back little is journaled, and what has been settled since the last would stay for ever.
+        let is_pressed = self.journal.pressure() != Pressure::Normal
+            && state.oldest() < audited_up_to
+            && state.last.is_none_or(|last| last.elapsed() >= PRESSED_INTERVAL);
+        is_pressed || since >= self.every_bytes.max(state.bytes.saturating_mul(OWN_SIZE_TIMES))
+    }
+
+    /// All that was ever in the journal since the start.
+    fn journaled(&self, state: &State) -> u64 {
+        self.journal.stored_bytes().saturating_add(state.released)
+    }
+}
+
+impl State {
+    /// From where on the journal is needed, once two snapshots are safe.
+    fn oldest(&self) -> Option<Offset> {
+        (self.taken.len() >= SNAPSHOTS_KEPT).then(|| self.taken.front().map(|place| place.needs))?
+    }
+}
+
+/// Takes snapshots when they are due, and releases segments, until the task ends.
+pub async fn run(keeper: Arc<Keeper>, audit: watch::Receiver<Progress>) {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let keeper = Arc::clone(&keeper);
+        let audited_up_to = audit.borrow().audited_up_to;
+        let look = move || {
+            if keeper.is_due(audited_up_to)
+                && let Err(error) = keeper.take()
+            {
+                tracing::warn!(%error, "no snapshot was taken: a restart will take longer, and the journal grows");
+            }
+            keeper.release(audited_up_to);
+        };
+        // A panic has been reported by then, and the next look is another one.
+        let _ = tokio::task::spawn_blocking(look).await;
+    }
+}
