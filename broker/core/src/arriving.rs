@@ -95,7 +95,7 @@ impl<L: Log> Broker<L> {
         }
         let id = self.open_connection(session_id, request, &client, expiry, session_present, now);
         let has_will = will.is_some();
-        if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
+        if let Some(session) = self.session_mut(session_id) {
             session.begin_connection(id, will);
         }
         // Were CONNACK sent before the end of the session taken away is durable, a crash would bring that session back to a

@@ -331,12 +331,16 @@ impl<L: Log> Broker<L> {
     }
 
     pub(crate) fn session(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(id.index as usize).filter(|session| session.generation == id.generation)
+        id.of(&self.sessions)
+    }
+
+    pub(crate) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        id.of_mut(&mut self.sessions)
     }
 
     pub(crate) fn session_of(&mut self, id: ConnectionId) -> Option<&mut Session> {
-        let index = self.connection(id)?.session.index;
-        self.sessions.get_mut(index as usize)
+        let session = self.connection(id)?.session;
+        self.session_mut(session)
     }
 
     pub(crate) fn wake(&mut self, id: ConnectionId) {

@@ -16,7 +16,7 @@ use crate::{
     gate::{Denial, Gate},
     lane::Outgoing,
     limits::Limit,
-    session::{InFlight, Subscription},
+    session::{InFlight, SessionId, Subscription},
     state,
     stored::Stored,
 };
@@ -155,7 +155,7 @@ impl<L: Log> Broker<L> {
         client: Arc<str>,
         principal: Arc<str>,
         peer: &str,
-        publisher: Option<crate::session::SessionId>,
+        publisher: Option<SessionId>,
         packet_id: u16,
         now: Timestamp,
     ) -> Offset {
@@ -167,18 +167,16 @@ impl<L: Log> Broker<L> {
         offset
     }
 
-    pub(crate) fn distribute(
-        &mut self,
-        stored: &Arc<Stored>,
-        publisher: Option<crate::session::SessionId>,
-        now: Timestamp,
-    ) {
+    pub(crate) fn distribute(&mut self, stored: &Arc<Stored>, publisher: Option<SessionId>, now: Timestamp) {
         // [MQTT-3.3.1-5] [MQTT-3.3.1-8]
         if stored.publish.retain {
             self.retained.keep(stored);
         }
         self.route(stored, publisher, now);
-        self.events.push(Event::Published(Arc::clone(stored)));
+        // Plugins hear what the journal has, so that a restart tells them the same.
+        if stored.offset.is_some() {
+            self.events.push(Event::Published(Arc::clone(stored)));
+        }
     }
 
     /// A publish of a plugin or of the node itself, by the same way as a client's.
@@ -189,10 +187,7 @@ impl<L: Log> Broker<L> {
     /// A publish that is not recorded: the node's own counters. QoS 0, never in the journal, never audited.
     pub fn publish_unrecorded(&mut self, principal: Arc<str>, publish: Publish, now: Timestamp) {
         let stored = Arc::new(Stored::new(None, now, publish, Arc::from(""), principal));
-        if stored.publish.retain {
-            self.retained.keep(&stored);
-        }
-        self.route(&stored, None, now);
+        self.distribute(&stored, None, now);
     }
 
     pub(crate) fn record(
@@ -205,10 +200,11 @@ impl<L: Log> Broker<L> {
         now: Timestamp,
     ) -> Offset {
         self.encoded.clear();
-        if encode_properties(&publish.properties, &mut self.encoded).is_err() {
-            // What a client sent was decoded from a block that fitted; only a plugin could say more than that.
-            self.encoded.clear();
-        }
+        let encoded = encode_properties(&publish.properties, &mut self.encoded);
+        debug_assert!(
+            encoded.is_ok(),
+            "a client's came in a block that fitted, a plugin's are a few short ones"
+        );
         self.log.append(&Record::Publish(wardline_journal::Publish {
             received_at: now,
             origin,
@@ -249,7 +245,7 @@ impl<L: Log> Broker<L> {
         self.hold(id, packet);
     }
 
-    /// A publish that could be read only so far: recorded as denied, so that the record shows the attempt.
+    /// A packet that could be read only so far: recorded as refused, so that the record shows the attempt.
     pub fn malformed(&mut self, id: ConnectionId, reason: ReasonCode, text: &str, now: Timestamp) {
         let Some(connection) = self.connection(id) else { return };
         let (client, principal, peer) =

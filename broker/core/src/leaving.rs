@@ -34,7 +34,7 @@ impl<L: Log> Broker<L> {
         let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
         let peer = Arc::clone(&connection.peer);
         self.presence.left(&principal);
-        let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return };
+        let Some(session) = self.session_mut(session_id) else { return };
         session.connection = None;
         session.lanes.forget_qos0();
         let expiry = session.expiry;
@@ -42,7 +42,7 @@ impl<L: Log> Broker<L> {
         let origin = Origin { client: &client, principal: &principal, peer: &peer };
         self.access(AccessEvent::Disconnect, origin, "", reason, &state, now);
         self.alerts_lost(session_id, now);
-        if let Some(session) = self.sessions.get_mut(session_id.index as usize) {
+        if let Some(session) = self.session_mut(session_id) {
             let unsent = session.lanes.take_shared();
             session.park();
             self.give_back(unsent);
@@ -99,18 +99,14 @@ impl<L: Log> Broker<L> {
     }
 
     fn check_will(&mut self, id: SessionId, now: Timestamp) {
-        let Some(session) =
-            self.sessions.get_mut(id.index as usize).filter(|s| s.generation == id.generation)
-        else {
-            return;
-        };
+        let Some(session) = self.session_mut(id) else { return };
         session.will_timer = None;
         self.await_will(id, now);
     }
 
     /// Publishes the will of a client that is lost if its delay is over; else it is looked at again when it will be.
     pub(crate) fn await_will(&mut self, id: SessionId, now: Timestamp) {
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = self.session_mut(id) else { return };
         let Some(due) = session.will_due else { return };
         if due <= now {
             self.publish_will(id, now);
@@ -121,10 +117,7 @@ impl<L: Log> Broker<L> {
     }
 
     fn check_expiry(&mut self, id: SessionId, now: Timestamp) {
-        if self.session(id).is_none() {
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = self.session_mut(id) else { return };
         session.expiry_timer = None;
         match session.expires_at {
             Some(at) if at <= now => {
@@ -141,7 +134,7 @@ impl<L: Log> Broker<L> {
 
     /// What follows once a session has no connection: its will, and its end, now or later.
     pub(crate) fn after_disconnect(&mut self, id: SessionId, now: Timestamp) {
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = self.session_mut(id) else { return };
         let expiry = session.expiry;
         session.begin_will_delay(now);
         self.await_will(id, now);
@@ -157,7 +150,7 @@ impl<L: Log> Broker<L> {
         if expiry == NEVER {
             return;
         }
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = self.session_mut(id) else { return };
         let at = later(now, expiry);
         session.expires_at = Some(at);
         if session.expiry_timer.is_none_or(|set| set > at) {
@@ -171,7 +164,7 @@ impl<L: Log> Broker<L> {
     pub(crate) fn end_session(&mut self, id: SessionId, reason: &str, now: Timestamp) {
         self.publish_will(id, now);
         let Self { sessions, log, .. } = self;
-        if let Some(session) = sessions.get(id.index as usize).filter(|s| s.generation == id.generation) {
+        if let Some(session) = id.of(sessions) {
             // The journal took them for sent; what was sent at QoS 2 is completed by this session or by nobody.
             for flight in session.untouched().filter(|flight| flight.outgoing.share.is_some()) {
                 log.mark(&Mark::Returned { client: &session.client, packet_id: flight.packet_id.0.get() });
@@ -199,11 +192,7 @@ impl<L: Log> Broker<L> {
     /// The record is the only kind of a client without a peer, so that reading it has the same effect: a will is published once
     /// wherever the journal is cut.
     fn publish_will(&mut self, id: SessionId, now: Timestamp) {
-        let Some(session) =
-            self.sessions.get_mut(id.index as usize).filter(|session| session.generation == id.generation)
-        else {
-            return;
-        };
+        let Some(session) = self.session_mut(id) else { return };
         let Some(will) = session.take_will() else { return };
         let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
         self.accept(&will_publish(&will), client, principal, "", Some(id), 0, now);

@@ -251,7 +251,7 @@ impl<L: Log> Broker<L> {
         Written::Yes
     }
 
-    /// Whether the client is owed more than it was sent. For tests and for a clean stop.
+    /// Publishes that the client is owed, waiting or in flight. For tests and for a clean stop.
     pub fn owed(&self, id: ConnectionId) -> usize {
         self.connection(id)
             .and_then(|connection| self.session(connection.session))

@@ -1,9 +1,9 @@
 //! The state as a function of the journal: every entry taken again, in order, with nothing written and nobody connected.
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
 use jiff::Timestamp;
-use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Outcome, Publish, Record};
+use wardline_journal::{Access, AccessEvent, Entry, Log, Mark, Offset, Origin, Outcome, Publish, Record};
 use wardline_wire::{PacketId, QoS};
 
 use crate::{
@@ -70,7 +70,7 @@ impl<L: Log> Broker<L> {
             return; // A snapshot changes nothing.
         };
         let Some(id) = self.session_by_client(client) else { return };
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return };
+        let Some(session) = id.of_mut(&mut self.sessions) else { return };
         match *mark {
             Mark::Confirmed { publish, .. } => {
                 let of = |flight: &InFlight| flight.outgoing.offset() == Some(publish) && !flight.received;
@@ -90,7 +90,7 @@ impl<L: Log> Broker<L> {
                 session.received.remove(&packet_id);
             }
             Mark::Sent { publish, packet_id, .. } => {
-                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let packet_id = identifier(packet_id);
                 let own = session.lanes.remove(publish);
                 let outgoing = own.or_else(|| self.groups.take(&session.groups, id, publish));
                 if let (Some(packet_id), Some(outgoing)) = (packet_id, outgoing) {
@@ -98,28 +98,28 @@ impl<L: Log> Broker<L> {
                 }
             }
             Mark::Drawn { subscription, publish, packet_id, qos, .. } => {
-                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let packet_id = identifier(packet_id);
                 let qos = state::qos(qos).unwrap_or(QoS::AtMostOnce);
                 let outgoing = self.recover_drawn(id, subscription, publish, qos);
-                let session = self.sessions.get_mut(id.index as usize);
+                let session = self.session_mut(id);
                 if let (Some(session), Some(packet_id), Some(outgoing)) = (session, packet_id, outgoing) {
                     session.resume(packet_id, outgoing);
                 }
             }
             Mark::Received { packet_id, .. } => {
-                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let packet_id = identifier(packet_id);
                 if let Some(at) = packet_id.and_then(|packet_id| session.position(packet_id)) {
                     session.in_flight[at].received = true;
                 }
             }
             Mark::Returned { packet_id, .. } => {
-                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let packet_id = identifier(packet_id);
                 let at = packet_id.and_then(|packet_id| session.position(packet_id));
                 let returned = at.and_then(|at| session.settle(at)).map(|flight| flight.outgoing);
                 self.give_back(returned.into_iter().collect());
             }
             Mark::Completed { packet_id, .. } => {
-                let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+                let packet_id = identifier(packet_id);
                 if let Some(at) = packet_id.and_then(|packet_id| session.position(packet_id)) {
                     session.settle(at);
                 }
@@ -134,21 +134,21 @@ impl<L: Log> Broker<L> {
         self.recovering = false;
         // Counted are the broker's own doings since it started, not those it read of.
         self.counters = Counters::default();
-        self.access(AccessEvent::Reload, wardline_journal::Origin::default(), START, "", &[], now);
+        self.access(AccessEvent::Reload, Origin::default(), START, "", &[], now);
         let ids: Vec<SessionId> = self
             .sessions
             .iter()
             .map(|(index, session)| SessionId { index: index as u32, generation: session.generation })
             .collect();
         for id in ids {
-            let Some(session) = self.sessions.get_mut(id.index as usize) else { continue };
+            let Some(session) = self.session_mut(id) else { continue };
             if !std::mem::take(&mut session.connected_before) {
                 self.await_will(id, now);
                 continue;
             }
             let state = state::disconnect(session.expiry, session.will.is_some());
             let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-            let origin = wardline_journal::Origin { client: &client, principal: &principal, peer: "" };
+            let origin = Origin { client: &client, principal: &principal, peer: "" };
             self.access(AccessEvent::Disconnect, origin, "", "the node stopped without warning", &state, now);
             self.after_disconnect(id, now);
         }
@@ -157,7 +157,7 @@ impl<L: Log> Broker<L> {
     fn recover_publish(&mut self, offset: Offset, publish: &Publish<'_>) -> Result<(), RecoverError> {
         let publisher = self.session_by_client(publish.origin.client);
         if publish.origin.peer.is_empty()
-            && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
+            && let Some(session) = publisher.and_then(|id| self.session_mut(id))
         {
             session.take_will(); // Published, or taken back.
         }
@@ -166,7 +166,7 @@ impl<L: Log> Broker<L> {
         }
         let stored = Arc::new(Stored::read(offset, publish)?);
         if publish.packet_id != 0
-            && let Some(session) = publisher.and_then(|id| self.sessions.get_mut(id.index as usize))
+            && let Some(session) = publisher.and_then(|id| self.session_mut(id))
         {
             session.received.insert(publish.packet_id);
         }
@@ -194,7 +194,7 @@ impl<L: Log> Broker<L> {
                     .transpose()?;
                 // An earlier session that a clean start took away has its own record before this one.
                 let (id, _) = self.begin_session(&client, &principal, expiry);
-                if let Some(session) = self.sessions.get_mut(id.index as usize) {
+                if let Some(session) = self.session_mut(id) {
                     session.connected_before = true;
                     session.expires_at = None;
                     session.replace_will(will);
@@ -204,7 +204,7 @@ impl<L: Log> Broker<L> {
                 let (expiry, keeps_will) = state::read_disconnect(access.state)
                     .ok_or_else(|| unreadable("state of a disconnect"))?;
                 if let Some(id) = session
-                    && let Some(session) = self.sessions.get_mut(id.index as usize)
+                    && let Some(session) = self.session_mut(id)
                 {
                     session.connected_before = false;
                     session.expiry = expiry;
@@ -247,4 +247,9 @@ impl<L: Log> Broker<L> {
     fn session_by_client(&self, client: &str) -> Option<SessionId> {
         self.by_client.get(client).copied()
     }
+}
+
+/// A packet identifier of a mark; 0 is none.
+fn identifier(number: u16) -> Option<PacketId> {
+    NonZeroU16::new(number).map(PacketId)
 }

@@ -35,13 +35,13 @@ impl<L: Log> Broker<L> {
     /// Takes the records that were wanted, ascending. For a connection that has ended meanwhile they are let go.
     pub fn supply(&mut self, id: ConnectionId, records: &[Arc<Stored>]) {
         let Some(connection) = self.connection(id) else { return };
-        let index = connection.session.index as usize;
+        let session = connection.session;
         let Self { sessions, carried, .. } = self;
         let find = |offset: Offset| {
             let at = records.binary_search_by_key(&Some(offset), |stored| stored.offset);
             at.ok().and_then(|at| records.get(at)).or_else(|| carried.get(&offset)).cloned()
         };
-        let session = sessions.get_mut(index).filter(|session| session.connection == Some(id));
+        let session = session.of_mut(sessions).filter(|session| session.connection == Some(id));
         let Some(session) = session else { return };
         session.supply(find);
         self.wake(id);
@@ -51,7 +51,7 @@ impl<L: Log> Broker<L> {
     pub(crate) fn supply_carried(&mut self, id: ConnectionId) -> bool {
         let Self { connections, sessions, carried, limits, .. } = self;
         let Some(connection) = connections.get(id.slot()) else { return false };
-        let Some(session) = sessions.get_mut(connection.session.index as usize) else { return false };
+        let Some(session) = connection.session.of_mut(sessions) else { return false };
         let mut wanted = Vec::new();
         session.wanted(Offset(u64::MAX), limits, &mut wanted);
         let found = wanted.iter().any(|offset| carried.contains_key(offset));

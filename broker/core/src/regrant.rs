@@ -33,7 +33,7 @@ impl<L: Log> Broker<L> {
         if let Some(will) = will.and_then(|session| session.will.as_ref()).map(will_publish)
             && let Err(denial) = gate.publish(&client, &will)
         {
-            if let Some(session) = self.sessions.get_mut(session.index as usize) {
+            if let Some(session) = self.session_mut(session) {
                 session.will = None;
             }
             // As when it is published, its record has no peer: by that a restart knows that the will is gone.

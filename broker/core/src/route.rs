@@ -11,7 +11,7 @@ use crate::{
     broker::{Broker, Event, Outstanding},
     connection::ConnectionId,
     lane::{Content, Outgoing},
-    session::{SessionId, Subscription},
+    session::{Routed, SessionId, Subscription},
     shared::GroupId,
     stored::Stored,
 };
@@ -48,7 +48,7 @@ impl<L: Log> Broker<L> {
         subscription: Subscription,
     ) -> bool {
         let for_alerts = self.limits.is_for_alerts(filter);
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return false };
+        let Some(session) = self.session_mut(id) else { return false };
         let new = session.subscriptions.insert(filter.into(), subscription).is_none();
         session.alert_subscriptions += usize::from(new && for_alerts);
         self.subscriptions += usize::from(new);
@@ -64,7 +64,7 @@ impl<L: Log> Broker<L> {
     /// Unsubscribes what has this very filter [MQTT-3.10.4-1] [MQTT-3.10.4-2]; says whether there was something to end.
     pub(crate) fn remove_subscription(&mut self, id: SessionId, filter: &str) -> bool {
         let for_alerts = self.limits.is_for_alerts(filter);
-        let Some(session) = self.sessions.get_mut(id.index as usize) else { return false };
+        let Some(session) = self.session_mut(id) else { return false };
         let existed = session.subscriptions.remove(filter).is_some();
         session.alert_subscriptions -= usize::from(existed && for_alerts);
         if existed {
@@ -102,17 +102,17 @@ impl<L: Log> Broker<L> {
             if subscription.options.no_local && publisher == Some(id) {
                 return; // [MQTT-3.8.3-3]
             }
-            let Some(session) = sessions.get_mut(id.index as usize) else { return };
+            let Some(session) = id.of_mut(sessions) else { return };
             let granted = subscription.options.qos.min(stored.publish.qos); // [MQTT-3.8.4-8]
             // The matches of a session are merged [MQTT-3.3.4-2] [MQTT-3.3.4-4].
-            if session.routed.0 == number {
-                let hit: &mut Hit = &mut hits[session.routed.1];
+            if session.routed.number == number {
+                let hit: &mut Hit = &mut hits[session.routed.hit];
                 hit.qos = hit.qos.max(granted);
                 hit.retain_as_published |= subscription.options.retain_as_published;
                 hit.ids.extend(subscription.id);
                 return;
             }
-            session.routed = (number, hits.len());
+            session.routed = Routed { number, hit: hits.len() };
             hits.push(Hit {
                 session: id,
                 qos: granted,
@@ -166,7 +166,7 @@ impl<L: Log> Broker<L> {
 
     /// Puts a publish into a session's lanes. Gives the connection that will carry it now, if there is one.
     pub(crate) fn queue(&mut self, id: SessionId, outgoing: Outgoing) -> Option<ConnectionId> {
-        let session = self.sessions.get_mut(id.index as usize)?;
+        let session = id.of_mut(&mut self.sessions)?;
         let connection = session.connection;
         // Who is away is owed QoS 1 and 2 [MQTT3-3.1.2-5].
         if connection.is_none() && (outgoing.qos == QoS::AtMostOnce || session.expiry == 0) {
@@ -181,7 +181,7 @@ impl<L: Log> Broker<L> {
 
     /// Answers a new subscription with what is retained [MQTT-3.3.1-9].
     pub(crate) fn queue_retained(&mut self, id: SessionId, filter: &str, subscription: Subscription) {
-        if filter.starts_with("$share/") {
+        if Shared::parse(filter).is_some() {
             return; // [MQTT 5, 4.8.2]
         }
         for stored in self.retained.matching(filter) {

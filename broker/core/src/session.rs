@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use slab::Slab;
 use wardline_wire::{PacketId, RetainHandling, SubscribeOptions, Will};
 
 use crate::{
@@ -22,6 +23,18 @@ use crate::{
 pub(crate) struct SessionId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
+}
+
+impl SessionId {
+    /// The session of this name, unless it has ended: its place may be another's by now.
+    pub(crate) fn of(self, sessions: &Slab<Session>) -> Option<&Session> {
+        sessions.get(self.index as usize).filter(|session| session.generation == self.generation)
+    }
+
+    /// As [`Self::of`].
+    pub(crate) fn of_mut(self, sessions: &mut Slab<Session>) -> Option<&mut Session> {
+        sessions.get_mut(self.index as usize).filter(|session| session.generation == self.generation)
+    }
 }
 
 /// Never expires [MQTT 5, 3.1.2.11.2].
@@ -106,8 +119,16 @@ pub(crate) struct Session {
     pub(crate) last_id: u16,
     /// QoS 2 identifiers of the client that it has not released yet.
     pub(crate) received: HashSet<u16>,
-    /// Number of the last publish that was routed here, and its place in that routing.
-    pub(crate) routed: (u64, usize),
+    pub(crate) routed: Routed,
+}
+
+/// The last publish that was routed to a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Routed {
+    /// Its number among all that were routed, from 1.
+    pub(crate) number: u64,
+    /// Where the session stands among those that it reaches.
+    pub(crate) hit: usize,
 }
 
 /// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
@@ -136,7 +157,7 @@ impl Session {
             ids: HashSet::new(),
             last_id: 0,
             received: HashSet::new(),
-            routed: (0, 0),
+            routed: Routed::default(),
         }
     }
 

@@ -247,7 +247,7 @@ impl<L: Log> Broker<L> {
             Some(member) => member.subscription = subscription,
             None => group.members.push(Member { session, subscription }),
         }
-        if let Some(session) = self.sessions.get_mut(session.index as usize)
+        if let Some(session) = self.session_mut(session)
             && !session.groups.contains(&id)
         {
             session.groups.push(id);
@@ -288,10 +288,7 @@ impl<L: Log> Broker<L> {
             self.groups.slab.remove(id.index as usize);
             self.tree.remove(shared.filter, &target);
         }
-        let session = self.sessions.get_mut(session_id.index as usize);
-        let Some(session) = session.filter(|session| session.generation == session_id.generation) else {
-            return;
-        };
+        let Some(session) = self.session_mut(session_id) else { return };
         session.groups.retain(|group| *group != id);
         let unsent = session.lanes.take_shared();
         // Those of other groups come back with the next draw.
@@ -308,7 +305,7 @@ impl<L: Log> Broker<L> {
         let group = groups.get_mut(id)?;
         let keeps = group.keeps(published);
         let connection = |member: SessionId| {
-            let session = sessions.get(member.index as usize)?;
+            let session = member.of(sessions)?;
             Some((session, connections.get(session.connection?.slot())?))
         };
         let has_room = |member| {
@@ -367,7 +364,7 @@ impl<L: Log> Broker<L> {
             session.may_draw(connection, &next, &self.limits).then_some((at, group_id))
         });
         let Some((at, group_id)) = found else { return false };
-        let Some(session) = self.sessions.get_mut(session_id.index as usize) else { return false };
+        let Some(session) = self.session_mut(session_id) else { return false };
         // Another group first, next time.
         session.groups.rotate_left(at + 1);
         let Some(group) = self.groups.get_mut(group_id) else { return false };

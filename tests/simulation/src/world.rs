@@ -323,6 +323,10 @@ impl World {
         let transmit = self.node.broker.transmit(id, line.to_client.end(), budget, self.now);
         if line.wanted.is_empty() {
             self.node.broker.wanted(id, &mut line.wanted);
+            if !line.wanted.is_empty() {
+                let (client, wanted) = (line.client, line.wanted.clone());
+                self.note(format_args!("client {client} is to be brought {wanted:?}"));
+            }
         }
         if transmit == Transmit::Close {
             self.end(at);
@@ -337,6 +341,13 @@ impl World {
         };
         let wanted = std::mem::take(&mut line.wanted);
         let Some(id) = line.connection else { return Ok(false) };
+        if wanted.iter().any(|offset| *offset < self.node.journal.first_offset()) {
+            // Released since it was asked for, because a snapshot carries it: it must not be asked for again.
+            self.node.broker.wanted(id, &mut line.wanted);
+            let again = line.wanted.iter().all(|offset| *offset >= self.node.journal.first_offset());
+            ensure!(again, "what is released is wanted: {:?}", line.wanted);
+            return Ok(true);
+        }
         let records = fetch(&self.node.journal, &wanted)?;
         self.node.broker.supply(id, &records);
         Ok(true)
