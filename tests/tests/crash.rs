@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests assert as tests do")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use wardline_test_postgres::Postgres;
 use wardline_tests::crash::{Plan, Store, run};
-use wardline_tests::{Broker, Heard, RawClient, Site, ack, connect, record};
+use wardline_tests::{Broker, RawClient, Site, connect, record};
 use wardline_wire::{Packet, Version};
 
 /// Lives of the broker before the last.
@@ -202,33 +201,4 @@ fn kills_at_random_of_broker_and_postgres_lose_nothing() {
         return;
     }
     nothing_is_lost_by_kills_at_random(Store::Postgres);
-}
-
-#[test]
-fn a_full_journal_lets_go_of_what_an_absent_subscriber_has_read_at_last() {
-    let site = Site::new();
-    let broker = Broker::start_with(&site, &[("WARDLINE__JOURNAL__QUOTA", "1MiB")]);
-    let durable = || wardline_wire::Connect { clean_start: false, ..connect(Version::V311, "archive") };
-    let mut archive = RawClient::connected_by(broker.address("lab"), durable());
-    archive.subscribe("ward/#");
-    drop(archive);
-
-    let mut monitor = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
-    let note = "x".repeat(8 << 10);
-    let mut sent = 0;
-    while broker.metric::<u64>("wardline_telemetry_withheld_total") == 0 {
-        sent += 1;
-        monitor.send_publish("ward/b12/note", note.as_bytes(), sent);
-        while let Heard::Packet(packet) = monitor.listen(Duration::from_millis(20)) {
-            assert!(matches!(packet, Packet::PubAck(_)), "{packet:?}");
-        }
-    }
-
-    let mut archive = RawClient::connected_by(broker.address("lab"), durable());
-    for _ in 1..sent {
-        let Packet::Publish(publish) = archive.receive() else { panic!("no publish") };
-        archive.acknowledge(&publish);
-    }
-    // What was withheld is answered, with nobody's help.
-    while monitor.receive() != Packet::PubAck(ack(sent)) {}
 }

@@ -186,3 +186,29 @@ fn a_clean_stop_leaves_nothing_to_read_again_and_a_damaged_snapshot_costs_only_t
     assert_eq!(broker.terminate().status, Some(0));
     assert_eq!(files(&journal, ".snap").len(), 2);
 }
+
+#[test]
+fn a_full_journal_sheds_the_oldest_telemetry_of_an_absent_subscriber_and_nothing_in_between() {
+    let site = Site::new();
+    let broker = Broker::start_with(&site, &[("WARDLINE__JOURNAL__QUOTA", "1MiB")]);
+    let mut archive = RawClient::connected_by(broker.address("lab"), durable("archive", 10));
+    archive.subscribe("ward/#");
+    drop(archive);
+
+    let mut monitor = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
+    let note = |number: u16| format!("{number} {:.>8000}", "");
+    let mut sent = 0;
+    let shed = || broker.metric::<u16>("wardline_publishes_overflowed_total");
+    // As long as nothing is released, publishers are only slowed.
+    while shed() == 0 || first_offset(&site) == 0 {
+        sent += 1;
+        monitor.deliver("ward/b12/note", note(sent), sent);
+    }
+    let mut archive = RawClient::connected_by(broker.address("lab"), durable("archive", 10));
+    for number in shed() + 1..=sent {
+        let Packet::Publish(publish) = archive.receive() else { panic!("no publish") };
+        assert_eq!(*publish.payload, *note(number).as_bytes());
+        archive.acknowledge(&publish);
+    }
+    assert!(broker.said().contains("telemetry that waited longest"));
+}

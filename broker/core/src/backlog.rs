@@ -304,11 +304,10 @@ impl Backlog {
         backlog
     }
 
-    /// What was published below `until`, in order.
-    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
-        let head =
-            self.head.iter().filter(move |outgoing| outgoing.offset().is_some_and(|offset| offset < until));
-        head.cloned().chain(self.ledger.below(until))
+    /// Offset and bytes of what was published below `until`, in order.
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = (Offset, u32)> {
+        let head = self.head.iter().filter_map(|outgoing| Some((outgoing.offset()?, outgoing.bytes)));
+        head.filter(move |(offset, _)| *offset < until).chain(self.ledger.below(until))
     }
 
     /// Lets go of the oldest as long as they were published below `until`; says how many.

@@ -1,69 +1,48 @@
 //! Publishes that are owed for longer than the journal is to be kept for them.
 //!
 //! One pager that is away must not hold back the journal of a whole ward. What somebody is owed from before a given place is
-//! *carried* where it is little: kept in memory and in every snapshot until it is settled. Alerts and what is in flight are
-//! carried before telemetry. Telemetry that is too much to be carried holds the journal back until its room runs short;
-//! then the oldest goes, as it does in a full queue.
+//! *carried* where it is little: kept in memory and in every snapshot until it is settled. Where it is too much it holds the
+//! journal back, until room runs short; then the oldest telemetry goes, as it does in a full queue.
 //!
 //! A retained message that was released with its segment is carried too once a session is owed it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use wardline_journal::{Log, Offset};
 
-use crate::{broker::Broker, lane::Outgoing, stored::Stored};
+use crate::{broker::Broker, stored::Stored};
 
-/// What may be carried, in bytes of topics, payloads and properties.
-pub const CARRIED_BYTES_MAX: usize = 16 << 20;
+/// What a carried publish takes beside its topic, payload and properties, in bytes: about.
+const OVERHEAD_BYTES: usize = 256;
 
 impl<L: Log> Broker<L> {
-    /// Offsets, ascending, of all that is owed from below `until` and is not carried yet; empty if it is too much to be
-    /// carried. Read them and hand them to [`Broker::snapshot`]. `shed`: telemetry that is too much goes; how much of it did.
-    pub fn to_carry(&mut self, until: Offset, shed: bool) -> (Vec<Offset>, u64) {
-        let nothing = (Vec::new(), 0);
-        let Some(mut wanted) = self.owed_below(until, true, BTreeMap::new()) else { return nothing };
-        let mut gone = 0;
-        match self.owed_below(until, false, wanted.clone()) {
-            Some(all) => wanted = all,
-            None if shed => gone = self.shed_below(until),
-            None => return nothing,
-        }
-        (wanted.into_keys().collect(), gone)
-    }
-
-    /// Adds what is owed from below `until` to `wanted`: either all that is never shed or all the rest; `None`: it is too much.
-    fn owed_below(
-        &self,
-        until: Offset,
-        never_shed: bool,
-        mut wanted: BTreeMap<Offset, u32>,
-    ) -> Option<BTreeMap<Offset, u32>> {
-        let carried: usize = self.carried.values().map(|stored| stored.bytes() as usize).sum();
-        let mut bytes = carried + wanted.values().map(|bytes| *bytes as usize).sum::<usize>();
-        let mut add = |outgoing: &Outgoing| {
-            let below = outgoing.offset().filter(|offset| *offset < until && *offset >= self.horizon);
-            if let Some(offset) = below.filter(|offset| !self.carried.contains_key(offset))
-                && wanted.insert(offset, outgoing.bytes).is_none()
-            {
-                bytes += outgoing.bytes as usize;
-            }
-            bytes <= CARRIED_BYTES_MAX
-        };
+    /// Offsets, ascending, of all that is owed from below `until` and is not carried yet. Read them and hand them to
+    /// [`Broker::snapshot`]. `None`: with what is carried already it would take more than `bytes_max` of memory.
+    pub fn to_carry(&self, until: Offset, bytes_max: usize) -> Option<Vec<Offset>> {
         let sessions = self.sessions.iter().map(|(_, session)| session);
-        let fits = if never_shed {
-            sessions.clone().flat_map(|session| &session.in_flight).all(|flight| add(&flight.outgoing))
-                && sessions
-                    .flat_map(|session| session.lanes.alerts_below(until))
-                    .all(|outgoing| add(&outgoing))
-                && self.groups.alerts_below(until).all(|outgoing| add(&outgoing))
-        } else {
-            sessions.flat_map(|session| session.lanes.telemetry_below(until)).all(|outgoing| add(&outgoing))
-                && self.groups.telemetry_below(until).all(|outgoing| add(&outgoing))
-        };
-        fits.then_some(wanted)
+        let in_flight = sessions.clone().flat_map(|session| &session.in_flight).filter_map(|flight| {
+            let offset = flight.outgoing.offset().filter(|offset| *offset < until)?;
+            Some((offset, flight.outgoing.bytes))
+        });
+        let waiting = sessions.flat_map(|session| session.lanes.below(until));
+        let mut owed = HashMap::new();
+        let mut bytes = 0;
+        for (offset, size) in in_flight.chain(waiting).chain(self.groups.below(until)) {
+            if owed.insert(offset, size).is_none() {
+                bytes += size as usize + OVERHEAD_BYTES;
+            }
+            if bytes > bytes_max {
+                return None;
+            }
+        }
+        let not_yet = |offset: &Offset| *offset >= self.horizon && !self.carried.contains_key(offset);
+        let mut wanted: Vec<Offset> = owed.into_keys().filter(not_yet).collect();
+        wanted.sort_unstable();
+        Some(wanted)
     }
 
-    fn shed_below(&mut self, until: Offset) -> u64 {
+    /// Lets go of all telemetry that waits and was published below `until`, whoever it is for; says how much.
+    pub fn shed_below(&mut self, until: Offset) -> u64 {
         let sessions: u64 =
             self.sessions.iter_mut().map(|(_, session)| session.lanes.shed_below(until)).sum();
         let gone = sessions + self.groups.shed_below(until);

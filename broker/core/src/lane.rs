@@ -235,14 +235,9 @@ impl Lanes {
         Self { alerts, telemetry, ..Self::default() }
     }
 
-    /// As [`Backlog::below`], alerts.
-    pub(crate) fn alerts_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
-        self.alerts.below(until)
-    }
-
-    /// As [`Backlog::below`], telemetry.
-    pub(crate) fn telemetry_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
-        self.telemetry.below(until)
+    /// As [`Backlog::below`].
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = (Offset, u32)> {
+        self.alerts.below(until).chain(self.telemetry.below(until))
     }
 
     /// As [`Backlog::shed_below`]; alerts are never shed.

@@ -46,6 +46,8 @@ struct Chunk {
     /// All offsets that it ever held lie between these.
     low: u64,
     high: u64,
+    /// They ascend, as is usual.
+    ascends: bool,
 }
 
 impl Ledger {
@@ -73,6 +75,7 @@ impl Ledger {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.encoded.extend_from_slice(&encoded);
             chunk.back_from = offset.0;
+            chunk.ascends &= offset.0 >= chunk.high;
             chunk.low = chunk.low.min(offset.0);
             chunk.high = chunk.high.max(offset.0);
             self.len += 1;
@@ -180,27 +183,33 @@ impl Ledger {
         let mut ledger = Self::default();
         for Saved { encoded, front_from, back_from, low, high } in saved {
             let encoded = encoded.into_owned();
-            ledger.chunks.push_back(Chunk { encoded, front_at: 0, front_from, back_from, low, high });
+            let mut chunk = Chunk { encoded, front_at: 0, front_from, back_from, low, high, ascends: true };
+            let (mut last, mut ascends) = (None, true);
+            for outgoing in chunk.entries() {
+                ledger.len += 1;
+                ledger.bytes += outgoing.bytes as usize;
+                ascends &= outgoing.offset() >= last;
+                last = outgoing.offset();
+            }
+            chunk.ascends = ascends;
+            ledger.chunks.push_back(chunk);
         }
-        let (len, bytes) =
-            ledger.iter().fold((0, 0), |(len, bytes), outgoing| (len + 1, bytes + outgoing.bytes as usize));
-        (ledger.len, ledger.bytes) = (len, bytes);
         ledger
     }
 
-    /// What was published below `until`, from the front on.
-    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
+    /// Offset and bytes of what was published below `until`, from the front on.
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = (Offset, u32)> {
         let entries = self.chunks.iter().filter(move |chunk| chunk.low < until.0).flat_map(Chunk::entries);
-        entries.filter(move |outgoing| outgoing.offset() < Some(until))
+        let places = entries.filter_map(|outgoing| Some((outgoing.offset()?, outgoing.bytes)));
+        places.filter(move |(offset, _)| *offset < until)
     }
 
-    /// The offsets below `horizon`, and of the others roughly the lowest of each chunk.
+    /// The offsets below `horizon`, and of the others at least the lowest of all.
     pub(crate) fn low_offsets(&self, horizon: Offset) -> impl Iterator<Item = Offset> {
         self.chunks.iter().flat_map(move |chunk| {
-            let mixed = chunk.low < horizon.0;
-            let rough = (!mixed).then_some(Offset(chunk.low));
-            let exact = mixed.then(|| chunk.entries()).into_iter().flatten();
-            rough.into_iter().chain(exact.filter_map(|outgoing| outgoing.offset()))
+            let all = chunk.low < horizon.0 || !chunk.ascends;
+            let count = if all { usize::MAX } else { 1 };
+            chunk.entries().filter_map(|outgoing| outgoing.offset()).take(count)
         })
     }
 }
@@ -215,6 +224,7 @@ impl Chunk {
             back_from: first,
             low: first,
             high: first,
+            ascends: true,
         }
     }
 
@@ -393,6 +403,7 @@ mod tests {
         fn a_ledger_is_a_queue(
             first in prop::collection::vec(outgoing(), 0..1_500),
             steps in prop::collection::vec(step(), 0..60),
+            horizon in offset().prop_map(Offset),
         ) {
             let (mut ledger, mut oracle) = (Ledger::default(), VecDeque::new());
             for outgoing in first {
@@ -434,6 +445,16 @@ mod tests {
                 prop_assert_eq!(ledger.front().as_ref().map(facts), oracle.front().map(facts));
             }
             prop_assert!(ledger.iter().map(|entry| facts(&entry)).eq(oracle.iter().map(facts)));
+            let restored = Ledger::restore(ledger.saved());
+            prop_assert!(restored.iter().map(|entry| facts(&entry)).eq(oracle.iter().map(facts)));
+            for ledger in [&ledger, &restored] {
+                let low: Vec<Offset> = ledger.low_offsets(horizon).collect();
+                let offsets = || oracle.iter().filter_map(Outgoing::offset);
+                prop_assert_eq!(low.iter().min().copied(), offsets().min());
+                prop_assert!(offsets().filter(|offset| *offset < horizon).all(|offset| low.contains(&offset)));
+                let below: Vec<Offset> = ledger.below(horizon).map(|(offset, _)| offset).collect();
+                prop_assert!(below.into_iter().eq(offsets().filter(|offset| *offset < horizon)));
+            }
         }
     }
 

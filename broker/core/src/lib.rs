@@ -42,7 +42,6 @@ mod tree;
 
 pub use authentication::{Authentication, Exchange, Reply, Step};
 pub use broker::{Broker, ConnectRequest, Counters, Event};
-pub use carry::CARRIED_BYTES_MAX;
 pub use connection::ConnectionId;
 pub use gate::{Denial, Gate, Open};
 pub use limits::{ClientLimits, Limit, Limits, QueueFull};

@@ -155,14 +155,11 @@ impl Groups {
         })
     }
 
-    /// As [`Backlog::below`], alerts.
-    pub(crate) fn alerts_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
-        self.slab.iter().flat_map(move |(_, group)| group.alerts.below(until))
-    }
-
-    /// As [`Backlog::below`], telemetry.
-    pub(crate) fn telemetry_below(&self, until: Offset) -> impl Iterator<Item = Outgoing> {
-        self.slab.iter().flat_map(move |(_, group)| group.telemetry.below(until))
+    /// As [`Backlog::below`].
+    pub(crate) fn below(&self, until: Offset) -> impl Iterator<Item = (Offset, u32)> {
+        self.slab
+            .iter()
+            .flat_map(move |(_, group)| group.alerts.below(until).chain(group.telemetry.below(until)))
     }
 
     /// As [`Backlog::shed_below`]; alerts are never shed.

@@ -287,6 +287,20 @@ impl Journal {
         }
     }
 
+    /// What [`Journal::release`] is to be given to free at least so many bytes; all but the newest segment's if that is less.
+    pub fn release_point(&self, bytes: u64) -> Offset {
+        let segments = self.owner.segments.lock();
+        let successors = segments.closed.iter().skip(1).map(|closed| closed.base).chain([segments.active]);
+        let mut freed = 0;
+        let needed = segments.closed.iter().zip(successors).take_while(|(closed, _)| {
+            let more = freed < bytes;
+            freed += closed.bytes;
+            more
+        });
+        // The successor's first record is the first one that is kept, and may still be needed.
+        needed.last().map_or(Offset(0), |(_, Offset(successor))| Offset(successor + 1))
+    }
+
     /// Writes and syncs what was appended, ends the writer thread and closes every clone. What is appended
     /// afterwards still gets an offset, but is let go and never reported durable.
     ///

@@ -19,7 +19,9 @@ use crate::{
     network,
     node::Node,
     proxy::{self, Source},
-    tls, websocket,
+    tls,
+    turns::InTurn,
+    websocket,
 };
 
 /// A client at the door, as its transport brought it.
@@ -54,6 +56,7 @@ pub async fn serve(
             Err(text) => return refused(&node, &door, &arrival, &text),
         }
     }
+    let stream = InTurn::new(stream, node.turns());
     let Some(lock) = door.locks.borrow().tls.clone() else {
         return carry(stream, arrival, listener, door, node).await;
     };

@@ -45,4 +45,5 @@ pub mod status;
 pub mod sys;
 pub mod tally;
 pub mod tls;
+pub mod turns;
 pub mod websocket;

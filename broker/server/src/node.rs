@@ -44,6 +44,7 @@ use crate::{
     refill::Fetcher,
     restraint::Restraint,
     snapshots::{self, Place, Saved, Taken},
+    turns::Turns,
 };
 
 /// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
@@ -62,6 +63,7 @@ pub struct Node {
     limits: Limits,
     alarms: Mutex<Alarms>,
     sync_times: Mutex<SyncTimes>,
+    turns: Arc<Turns>,
     /// Woken when the earliest deadline may have moved.
     deadline: Notify,
     /// The text of the failure after which nothing more is acknowledged.
@@ -175,6 +177,7 @@ impl Node {
             fetcher: Fetcher::new(journal.clone()),
             journal,
             metrics,
+            turns: Arc::default(),
             deadline: Notify::new(),
             failure,
             stopping: AtomicBool::new(false),
@@ -187,9 +190,14 @@ impl Node {
         self.snapshot
     }
 
-    /// What is owed from before `until` and is to be handed to [`Node::snapshot`], and how many publishes were shed for it.
-    pub fn to_carry(&self, until: Offset, shed: bool) -> (Vec<Offset>, u64) {
-        self.inner.lock().broker.to_carry(until, shed)
+    /// As [`Broker::to_carry`].
+    pub fn to_carry(&self, until: Offset, bytes_max: usize) -> Option<Vec<Offset>> {
+        self.inner.lock().broker.to_carry(until, bytes_max)
+    }
+
+    /// As [`Broker::shed_below`].
+    pub fn shed_below(&self, until: Offset) -> u64 {
+        self.inner.lock().broker.shed_below(until)
     }
 
     /// Takes a snapshot. Under the lock happens only what must: see [`Taken::encode`].
@@ -215,6 +223,11 @@ impl Node {
     /// Its measurements.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// In which its sockets are read.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Whether somebody is connected with this client id.

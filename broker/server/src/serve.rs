@@ -321,7 +321,7 @@ impl Running {
         let close = move || {
             // So that the next start has nothing to read again.
             if journal.failure().is_none()
-                && let Err(error) = keeper.take()
+                && let Err(error) = keeper.take(None)
             {
                 tracing::warn!(%error, "no snapshot was taken: the next start will take longer");
             }

@@ -21,8 +21,8 @@ use tokio::{
 use wardline_audit::Progress;
 use wardline_core::{SnapshotError, Stored};
 use wardline_journal::{
-    Entry, Journal, Mark, Offset, Pressure, ReadError, Reader, Record, SNAPSHOTS_KEPT, Snapshot,
-    SnapshotFileError,
+    ADVISORY_ROOM_PERCENT, Entry, Journal, Mark, Offset, Pressure, ReadError, Reader, Record, SNAPSHOTS_KEPT,
+    Snapshot, SnapshotFileError,
 };
 
 use crate::{metrics::Metrics, node::Node};
@@ -35,8 +35,16 @@ const EVERY_BYTES: u64 = 64 << 20;
 const QUOTA_PARTS: u64 = 16;
 /// but not before so many times what the last one took: snapshots are not to be most of what is written.
 const OWN_SIZE_TIMES: u64 = 4;
-/// While room is short one is taken so long after the last, however little was journaled.
-const PRESSED_INTERVAL: Duration = Duration::from_secs(5);
+/// While room is short one is taken so long after the last, however little was journaled,
+const PRESSED_INTERVAL: Duration = Duration::from_secs(2);
+/// but not before so many times what the last one took.
+const PRESSED_TIMES: u32 = 10;
+/// What may be carried from snapshot to snapshot, in bytes: memory, and part of every snapshot,
+const CARRIED_BYTES_MAX: u64 = 4 << 20;
+/// or this part of the quota, where that is less.
+const CARRIED_QUOTA_PARTS: u64 = 64;
+/// Once telemetry is slowed so much of the oldest is shed that this much room is left, in percent of the capacity.
+const SHED_TO_ROOM_PERCENT: u64 = ADVISORY_ROOM_PERCENT + 5;
 /// How long the disk may take until what a snapshot builds on is durable.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -145,6 +153,7 @@ pub struct Keeper {
     journal: Journal,
     metrics: Arc<Metrics>,
     every_bytes: u64,
+    carried_bytes_max: usize,
     state: Mutex<State>,
 }
 
@@ -167,8 +176,8 @@ struct State {
     bytes: u64,
     /// All that the journal had taken when the last one was.
     journaled: u64,
-    /// When the last one was taken by this process.
-    last: Option<Instant>,
+    /// When the last one of this process was on the disk, and how long that took.
+    last: Option<(Instant, Duration)>,
     /// Bytes released since the start.
     released: u64,
     owed: Option<(Offset, Arc<str>)>,
@@ -180,7 +189,8 @@ impl Keeper {
         let metrics = Arc::clone(node.metrics());
         let state = State { taken: node.began_with().into_iter().collect(), ..State::default() };
         let every_bytes = EVERY_BYTES.min(quota_bytes / QUOTA_PARTS);
-        Self { node, journal, metrics, every_bytes, state: Mutex::new(state) }
+        let carried_bytes_max = CARRIED_BYTES_MAX.min(quota_bytes / CARRIED_QUOTA_PARTS) as usize;
+        Self { node, journal, metrics, every_bytes, carried_bytes_max, state: Mutex::new(state) }
     }
 
     /// What the journal is kept for.
@@ -197,7 +207,10 @@ impl Keeper {
     ///
     /// # Errors
     /// What went wrong, for the log; the next one may do.
-    pub fn take(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    pub fn take(
+        &self,
+        audited_up_to: Option<Offset>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut state = self.state.lock();
         let begun = Instant::now();
         let snapshots = self.journal.snapshots();
@@ -206,7 +219,7 @@ impl Keeper {
         let last = newest.map(|place| place.number).into_iter().chain(snapshots.list()?).max();
         let number = last.unwrap_or(0) + 1;
         let carried = match newest {
-            Some(place) => self.carried(place.offset)?,
+            Some(place) => self.carried(place.offset, audited_up_to)?,
             None => Vec::new(),
         };
         let taken = self.node.snapshot(number, carried)?;
@@ -225,7 +238,7 @@ impl Keeper {
         self.metrics.snapshot_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
         let (bytes, took) = (state.bytes, begun.elapsed());
         tracing::debug!(number, bytes, ?pause, ?took, "took a snapshot");
-        state.last = Some(Instant::now());
+        state.last = Some((Instant::now(), took));
         while state.taken.len() > SNAPSHOTS_KEPT {
             state.taken.pop_front();
         }
@@ -233,16 +246,22 @@ impl Keeper {
         Ok(())
     }
 
-    /// What somebody is owed from before `until`, as far as it can be carried; where room is short, the rest goes.
-    fn carried(&self, until: Offset) -> Result<Vec<Arc<Stored>>, ReadError> {
-        let short = self.journal.pressure() != Pressure::Normal;
-        let (wanted, shed) = self.node.to_carry(until, short);
-        if shed > 0 {
-            tracing::warn!(
-                publishes = shed,
-                "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
-            );
+    /// What somebody is owed from before `until` and is to be carried: nothing if that is too much.
+    fn carried(&self, until: Offset, audited_up_to: Option<Offset>) -> Result<Vec<Arc<Stored>>, ReadError> {
+        let mut wanted = self.node.to_carry(until, self.carried_bytes_max);
+        if wanted.is_none() && self.journal.pressure() >= Pressure::Near {
+            // What the audit store lacks stays in any case.
+            let until = self.shed_point().min(until).min(audited_up_to.unwrap_or(Offset(0)));
+            let publishes = self.node.shed_below(until);
+            if publishes > 0 {
+                tracing::warn!(
+                    publishes,
+                    "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
+                );
+            }
+            wanted = self.node.to_carry(until, self.carried_bytes_max);
         }
+        let wanted = wanted.unwrap_or_default();
         let mut carried = Vec::with_capacity(wanted.len());
         self.journal.fetch(&wanted, |offset, record| {
             if let Record::Publish(publish) = record {
@@ -250,6 +269,13 @@ impl Keeper {
             }
         })?;
         Ok(carried)
+    }
+
+    /// Below it is what has to go so that room is left.
+    fn shed_point(&self) -> Offset {
+        let space = self.journal.space();
+        let wanted = u128::from(space.capacity_bytes) * u128::from(SHED_TO_ROOM_PERCENT) / 100;
+        self.journal.release_point((wanted as u64).saturating_sub(space.room_bytes))
     }
 
     /// Releases what nobody needs: neither the older snapshot nor the audit store. Blocking.
@@ -268,7 +294,9 @@ impl Keeper {
         // Where publishers are held back little is journaled, and what has been settled since the last would stay for ever.
         let is_pressed = self.journal.pressure() != Pressure::Normal
             && state.oldest() < audited_up_to
-            && state.last.is_none_or(|last| last.elapsed() >= PRESSED_INTERVAL);
+            && state
+                .last
+                .is_none_or(|(last, took)| last.elapsed() >= PRESSED_INTERVAL.max(took * PRESSED_TIMES));
         is_pressed || since >= self.every_bytes.max(state.bytes.saturating_mul(OWN_SIZE_TIMES))
     }
 
@@ -295,7 +323,7 @@ pub async fn run(keeper: Arc<Keeper>, audit: watch::Receiver<Progress>) {
         let audited_up_to = audit.borrow().audited_up_to;
         let look = move || {
             if keeper.is_due(audited_up_to)
-                && let Err(error) = keeper.take()
+                && let Err(error) = keeper.take(audited_up_to)
             {
                 tracing::warn!(%error, "no snapshot was taken: a restart will take longer, and the journal grows");
             }

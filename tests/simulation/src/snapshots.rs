@@ -67,7 +67,7 @@ impl Keeper {
         let number = last.unwrap_or(0) + 1;
         // What is owed from long ago every other one carries; for the rest the journal has to be kept.
         let carried = match newest.filter(|_| number.is_multiple_of(2)) {
-            Some(place) => fetch(journal, &broker.to_carry(place.offset, false).0)?,
+            Some(place) => fetch(journal, &broker.to_carry(place.offset, usize::MAX).unwrap_or_default())?,
             None => Vec::new(),
         };
         let taken = broker.snapshot(number, carried).map_err(|error| Violation(error.to_string()))?;

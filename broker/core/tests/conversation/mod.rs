@@ -375,7 +375,7 @@ impl Conversation {
     fn take_snapshot(&mut self) {
         let number = self.snapshot.as_ref().map_or(1, |(number, ..)| number + 1);
         let mut state = Vec::new();
-        let (wanted, _) = self.broker.to_carry(self.broker.log().readable(), false);
+        let wanted = self.broker.to_carry(self.broker.log().readable(), usize::MAX).unwrap();
         let carried = self.broker.log().fetch(&wanted);
         let snapshot = self.broker.snapshot(number, carried).unwrap();
         self.broker.log().released.store(snapshot.horizon().0, Ordering::Relaxed);

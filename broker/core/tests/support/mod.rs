@@ -229,7 +229,12 @@ impl Ward {
         let snapshot = self.broker.snapshot(1, Vec::new()).unwrap();
         self.broker.log().released.store(snapshot.horizon().0, Ordering::Relaxed);
         snapshot.encode(&mut state).unwrap();
-        self.begin_again(self.broker.log().clone(), now, |broker, _| broker.restore(&state).unwrap())
+        self.restored(&state, now)
+    }
+
+    /// Another broker, made of a snapshot taken just now; the node is back at `now`.
+    pub fn restored(&self, state: &[u8], now: Timestamp) -> Self {
+        self.begin_again(self.broker.log().clone(), now, |broker, _| broker.restore(state).unwrap())
     }
 
     fn restart_from(&self, log: MemoryLog, now: Timestamp) -> Self {

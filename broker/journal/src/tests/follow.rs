@@ -127,8 +127,15 @@ fn release_deletes_whole_segments_and_never_what_is_still_needed() {
         settle(&journal);
     }
     let before = journal.stored_bytes();
+    let bytes: Vec<u64> =
+        segments(directory.path()).unwrap().iter().map(|(_, file)| file.metadata().unwrap().len()).collect();
     let bases: Vec<Offset> = segments(directory.path()).unwrap().iter().map(|segment| segment.0).collect();
     assert!(bases.len() > 4);
+    assert_eq!(journal.release_point(0), Offset(0));
+    for (needed, segments) in [(1, 1), (bytes[0], 1), (bytes[0] + 1, 2), (bytes[0] + bytes[1] + 1, 3)] {
+        assert_eq!(journal.release_point(needed), Offset(bases[segments].0 + 1));
+    }
+    assert_eq!(journal.release_point(u64::MAX), Offset(bases.last().unwrap().0 + 1));
     assert_eq!(journal.release(bases[2]).unwrap() + journal.stored_bytes(), before);
     // Marks before the record that begins a segment lie in the one before.
     assert_eq!(journal.first_offset(), bases[1]);
