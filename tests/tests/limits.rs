@@ -175,6 +175,117 @@ fn session_expiry_max() {
     ward.check("session_expiry_max", 1);
 }
 
+/// A client whose session outlives its connection.
+fn durable(version: Version, id: &str) -> Connect {
+    let mut connect = Connect { clean_start: false, ..connect(version, id) };
+    connect.properties.session_expiry = (version == Version::V5).then_some(3_600);
+    connect
+}
+
+#[test]
+fn sessions() {
+    // Two of them are the bystanders'.
+    let mut ward = Ward::with("[limits]\nsessions = 4");
+    let reason = |ward: &Ward, connect| ward.answer(connect).1.expect("an answer").reason;
+    for (connect, expected) in [
+        (durable(Version::V5, "first"), ReasonCode::Success),
+        (durable(Version::V311, "second"), ReasonCode::Success),
+        (durable(Version::V5, "third"), ReasonCode::QuotaExceeded),
+        (durable(Version::V311, "third"), ReasonCode::ServerUnavailable),
+        (durable(Version::V5, "first"), ReasonCode::Success),
+        (connect(Version::V5, "passing"), ReasonCode::Success),
+    ] {
+        assert_eq!(reason(&ward, connect), expected);
+    }
+    ward.reached("sessions", 2);
+    ward.bystanders.are_undisturbed();
+    assert_eq!(ward.broker.terminate().status, Some(0));
+    // The bystanders' sessions were not to last. Those that were, are there again, and keep their places.
+    let again = Broker::start_with(&ward.site, &[("WARDLINE__LIMITS__SESSIONS", "2")]);
+    let answer = |id, expected| {
+        let mut client = RawClient::open(again.address("small"), Version::V5);
+        client.send(&Packet::Connect(Box::new(durable(Version::V5, id))));
+        match client.receive() {
+            Packet::ConnAck(answer) => assert_eq!((answer.session_present, answer.reason), expected, "{id}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    answer("first", (true, ReasonCode::Success));
+    answer("second", (true, ReasonCode::Success));
+    answer("third", (false, ReasonCode::QuotaExceeded));
+    assert_eq!(again.terminate().status, Some(0));
+    let rows = record::sqlite(
+        &ward.site.audit_db(),
+        "SELECT event, reason, count(*) FROM access WHERE client_id = 'third' GROUP BY event, reason ORDER BY reason",
+    );
+    let refused = |sessions: &str, count: &str| {
+        ["refuse".to_owned(), format!("the node has its {sessions} sessions"), count.to_owned()]
+    };
+    assert_eq!(rows, [refused("2", "1"), refused("4", "2")]);
+}
+
+#[test]
+fn sessions_per_principal() {
+    // The bystanders' are two of them: it is one principal, wherever it connects.
+    let ward = Ward::with("sessions_per_principal = 3");
+    for (id, version, expected) in [
+        ("first", Version::V5, ReasonCode::Success),
+        ("second", Version::V5, ReasonCode::QuotaExceeded),
+        ("second", Version::V311, ReasonCode::ServerUnavailable),
+        ("first", Version::V311, ReasonCode::Success),
+    ] {
+        let (_, answer) = ward.answer(durable(version, id));
+        assert_eq!(answer.expect("an answer").reason, expected, "{id}");
+    }
+    ward.check("sessions_per_principal", 2);
+}
+
+fn to_retain(topic: &str, payload: &str, qos: QoS) -> Packet {
+    let Packet::Publish(publish) = publish(topic, qos, 1) else { unreachable!() };
+    Packet::Publish(Publish { retain: true, payload: payload.to_owned().into(), ..publish })
+}
+
+/// Has a message retained; the reason of its acknowledgement.
+fn retain(client: &mut RawClient, topic: &str, payload: &str) -> ReasonCode {
+    client.send(&to_retain(topic, payload, QoS::AtLeastOnce));
+    match client.receive() {
+        Packet::PubAck(ack) => ack.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn retained_messages_and_retained_bytes() {
+    // One of them is the node's heartbeat.
+    let mut ward = Ward::with("[limits]\nretained_messages = 3\nretained_bytes = \"8KiB\"");
+    let mut pager = RawClient::connected(ward.broker.address("lab"), Version::V311, "pager");
+    pager.subscribe("wardline/heartbeat/#");
+    assert!(matches!(pager.receive(), Packet::Publish(_)));
+    let mut client = ward.client(Version::V5, "keeper");
+    let large = "x".repeat(8_000);
+    for (topic, payload, expected) in [
+        ("kept/1", "97", ReasonCode::Success),
+        ("kept/2", &large, ReasonCode::QuotaExceeded),
+        ("kept/2", "97", ReasonCode::Success),
+        ("kept/3", "97", ReasonCode::QuotaExceeded),
+        ("kept/1", "98", ReasonCode::Success),
+    ] {
+        assert_eq!(retain(&mut client, topic, payload), expected, "{topic}");
+    }
+    // At QoS 0 there is no word for it, and the connection goes on.
+    client.send(&to_retain("kept/3", "97", QoS::AtMostOnce));
+    client.deliver("kept/3", b"97", 2);
+    assert_eq!(retain(&mut client, "kept/2", ""), ReasonCode::Success);
+    assert_eq!(retain(&mut client, "kept/3", "99"), ReasonCode::Success);
+    let mut old = ward.client(Version::V311, "keeper");
+    old.send(&to_retain("kept/4", "97", QoS::AtLeastOnce));
+    assert_eq!(old.until_closed(), []);
+    assert_eq!(ward.broker.metric::<u64>("wardline_retained_messages"), 3);
+    ward.reached("retained_messages", 3);
+    ward.reached("retained_bytes", 1);
+    ward.bystanders.are_undisturbed();
+}
+
 #[test]
 fn subscriptions() {
     let ward = Ward::with("subscriptions = 2");

@@ -188,6 +188,22 @@ fn a_clean_stop_leaves_nothing_to_read_again_and_a_damaged_snapshot_costs_only_t
 }
 
 #[test]
+fn without_a_snapshot_nothing_is_made_up_of_a_journal_that_has_let_go_of_its_beginning() {
+    let site = small_journal();
+    let broker = Broker::start(&site);
+    publish_much(&broker);
+    wait_for_release(&site, PUBLISHES / 4);
+    assert_eq!(broker.terminate().status, Some(0));
+    let journal = site.path().join("data/journal");
+    for snapshot in files(&journal, ".snap") {
+        std::fs::remove_file(journal.join(snapshot)).unwrap();
+    }
+    let end = Broker::fail_to_start(&site, &[]);
+    assert_eq!(end.status, Some(1), "{}", end.said);
+    assert!(end.said.contains("no snapshot of what was before can be used (there is none)"), "{}", end.said);
+}
+
+#[test]
 fn a_full_journal_sheds_the_oldest_telemetry_of_an_absent_subscriber_and_nothing_in_between() {
     let site = Site::new();
     let broker = Broker::start_with(&site, &[("WARDLINE__JOURNAL__QUOTA", "1MiB")]);

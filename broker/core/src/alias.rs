@@ -6,6 +6,8 @@ use wardline_wire::TopicAlias;
 
 /// Aliases used towards a client that takes more: what they cost the broker in memory is a topic each.
 const ALIASES_MAX: u16 = 64;
+/// Longer topics get none: with the aliases of a connection these bytes make 16 KiB, and not 4 MiB.
+const ALIAS_TOPIC_BYTES_MAX: usize = 256;
 
 /// The first topics that are sent get an alias each and keep it, until the client's maximum is used up. A replaced alias
 /// would save little: what a client is sent often, it is sent early.
@@ -24,7 +26,7 @@ impl Aliases {
 
     /// What a publish on `topic` may carry; nothing changes before [`Self::sent`].
     pub(crate) fn find(&self, topic: &str) -> Option<TopicAlias> {
-        if self.maximum == 0 {
+        if self.maximum == 0 || topic.len() > ALIAS_TOPIC_BYTES_MAX {
             return None;
         }
         if let Some(&alias) = self.by_topic.get(topic) {

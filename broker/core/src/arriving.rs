@@ -12,7 +12,7 @@ use crate::{
     alias::Aliases,
     broker::{Broker, ConnectRequest, HeldPacket},
     connection::{Connection, ConnectionId},
-    gate::Gate,
+    gate::{Denial, Gate},
     inbound::check_payload,
     leaving::{detached_will, keep_alive_grace, keep_alive_look, will_publish},
     limits::{ClientLimits, Limit},
@@ -63,11 +63,17 @@ impl<L: Log> Broker<L> {
         }
         let present = existing.and_then(|id| self.session(id)?.connection);
         if let Some(maximum) = limits.connections_per_principal
-            && self.presence.of(principal).saturating_sub(u32::from(present.is_some())) >= maximum.get()
+            && self.connections_by_principal.of(principal).saturating_sub(u32::from(present.is_some()))
+                >= maximum.get()
         {
             self.reached.count(limits, Limit::ConnectionsPerPrincipal);
             let text = format!("{principal} has its {maximum} connections");
             return Err(self.refuse(origin, ReasonCode::QuotaExceeded, &text, now));
+        }
+        let expiry = self.session_expiry(connect, limits);
+        if let Err((limit, denial)) = self.check_sessions(existing, expiry, principal, limits) {
+            self.reached.count(limits, limit);
+            return Err(self.refuse(origin, denial.reason, &denial.text, now));
         }
         if let Some(connection) = present {
             // [MQTT-3.1.4-3]
@@ -81,7 +87,6 @@ impl<L: Log> Broker<L> {
         if let Some(session) = taken_away {
             self.end_session(session, "clean start", now);
         }
-        let expiry = self.session_expiry(connect, limits);
         let will = connect.will.as_ref().map(detached_will);
         if let Some(will) = &will {
             debug_assert!(!peer.is_empty(), "a client's publish without a peer is its will");
@@ -162,6 +167,34 @@ impl<L: Log> Broker<L> {
         wish.min(limits.session_expiry_max)
     }
 
+    /// Whether there may be one more session that outlives its connection. Those that do not are as few as the connections.
+    fn check_sessions(
+        &self,
+        existing: Option<SessionId>,
+        expiry: u32,
+        principal: &str,
+        limits: &ClientLimits,
+    ) -> Result<(), (Limit, Denial)> {
+        let before = existing.and_then(|id| self.session(id));
+        if expiry == 0 || before.is_some_and(|session| session.expiry > 0) {
+            return Ok(());
+        }
+        let full = |limit, text| Err((limit, Denial { reason: ReasonCode::QuotaExceeded, text }));
+        // One that ends with its connection makes way for this one.
+        let others = self.sessions.len().saturating_sub(usize::from(before.is_some()));
+        let maximum = self.limits.sessions_max;
+        if others >= maximum {
+            return full(Limit::Sessions, format!("the node has its {maximum} sessions"));
+        }
+        let others = self.sessions_by_principal.of(principal).saturating_sub(u32::from(before.is_some()));
+        if let Some(maximum) = limits.sessions_per_principal
+            && others >= maximum.get()
+        {
+            return full(Limit::SessionsPerPrincipal, format!("{principal} has its {maximum} sessions"));
+        }
+        Ok(())
+    }
+
     /// Finds the session [MQTT-3.1.2-5] or makes it [MQTT-3.1.2-6]; says whether there was one to continue, which after a
     /// clean start there is not [MQTT-3.2.2-2] [MQTT-3.2.2-3].
     pub(crate) fn begin_session(
@@ -180,6 +213,7 @@ impl<L: Log> Broker<L> {
         let mut session = Session::new(generation, Arc::clone(client), Arc::clone(principal));
         session.expiry = expiry;
         let id = SessionId { index: self.sessions.insert(session) as u32, generation };
+        self.sessions_by_principal.begun(principal);
         self.by_client.insert(Arc::clone(client), id);
         (id, false)
     }
@@ -225,6 +259,8 @@ impl<L: Log> Broker<L> {
             aliases_sent: Aliases::new(wish.topic_alias_maximum.unwrap_or(0)),
             control: BytesMut::new(),
             control_packets: 0,
+            answers_held: 0,
+            wake_held: false,
             subacks_held: 0,
             woken: false,
             closing: false,
@@ -261,7 +297,7 @@ impl<L: Log> Broker<L> {
             reason: ReasonCode::Success,
             properties,
         })));
-        self.presence.arrived(&principal);
+        self.connections_by_principal.begun(&principal);
         let id = ConnectionId { index: self.connections.insert(connection) as u32, generation };
         self.counters.connects += 1;
         self.counters.connections_peak = self.counters.connections_peak.max(self.connections.len());

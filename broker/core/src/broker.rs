@@ -107,7 +107,7 @@ pub struct Counters {
     pub unreadable: u64,
     /// Retained messages now.
     pub retained: usize,
-    /// Bytes of their payloads.
+    /// Bytes of them: topics, payloads and properties.
     pub retained_bytes: usize,
     /// Publishes waiting for sessions and shared subscriptions now, in memory or in the journal; not those in flight.
     pub queued_messages: usize,
@@ -136,6 +136,13 @@ pub(crate) enum HeldPacket {
     Close,
 }
 
+impl HeldPacket {
+    /// Whether the client waits for it.
+    pub(crate) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Wake)
+    }
+}
+
 /// An alert that was handed to connected pagers and not confirmed by all of them.
 #[derive(Debug)]
 pub(crate) struct Outstanding {
@@ -159,7 +166,9 @@ pub struct Broker<L> {
     pub(crate) groups: Groups,
     pub(crate) subscriptions: usize,
     pub(crate) shared_subscriptions: usize,
-    pub(crate) presence: Presence,
+    /// Connections that have not been parted from their session.
+    pub(crate) connections_by_principal: Presence,
+    pub(crate) sessions_by_principal: Presence,
     pub(crate) reached: Reached,
     pub(crate) retained: Retained,
     /// Publishes below the horizon that somebody is owed; see [`crate::snapshot`].
@@ -167,10 +176,12 @@ pub struct Broker<L> {
     /// Below it the journal may have nothing any more.
     pub(crate) horizon: Offset,
     pub(crate) timers: Timers,
+    /// In the order of the journal: of each connection one wake-up and a limited number of answers, see [`crate::inbound`].
     pub(crate) held: VecDeque<Held>,
     pub(crate) durable: u64,
     pub(crate) woken: Vec<ConnectionId>,
     pub(crate) events: Vec<Event>,
+    /// Each is in the lanes or in flight of a connected pager, and so no more than the journal has room for alerts.
     pub(crate) outstanding: HashMap<Offset, Outstanding>,
     pub(crate) counters: Counters,
     pub(crate) routed: u64,
@@ -198,7 +209,8 @@ impl<L: Log> Broker<L> {
             groups: Groups::default(),
             subscriptions: 0,
             shared_subscriptions: 0,
-            presence: Presence::default(),
+            connections_by_principal: Presence::default(),
+            sessions_by_principal: Presence::default(),
             reached: Reached::default(),
             retained: Retained::default(),
             carried: BTreeMap::new(),

@@ -51,10 +51,15 @@ pub(crate) struct Connection {
     pub(crate) aliases: Vec<Option<ByteString>>,
     /// Aliases in use towards the client.
     pub(crate) aliases_sent: Aliases,
-    /// Encoded and ready to go before anything in the lanes.
+    /// Encoded and ready to go before anything in the lanes. Answers, so that it is bounded by what is heard: a client that does
+    /// not take them is not read.
     pub(crate) control: BytesMut,
     /// How many packets that is.
     pub(crate) control_packets: u32,
+    /// Answers that wait for the disk.
+    pub(crate) answers_held: usize,
+    /// It will be woken once something is durable.
+    pub(crate) wake_held: bool,
     /// SUBACKs that wait for the disk. Until they are out nothing is drawn from the lanes, so that a client hears that it is
     /// subscribed before it hears what it subscribed to.
     pub(crate) subacks_held: u32,

@@ -21,6 +21,11 @@ use crate::{
     stored::Stored,
 };
 
+/// Answers that may wait for the disk on one connection. More are due to nobody who uses each packet identifier once at a time,
+/// in either direction. What the journal has yet to write stops the server from reading, but an answer to a repeat adds
+/// nothing to that.
+const ANSWERS_HELD_MAX: usize = 2 * u16::MAX as usize;
+
 impl<L: Log> Broker<L> {
     /// Takes one packet of a connected client.
     pub fn receive(&mut self, id: ConnectionId, packet: Packet, gate: &mut impl Gate, now: Timestamp) {
@@ -28,6 +33,9 @@ impl<L: Log> Broker<L> {
             return;
         };
         connection.last_received = now;
+        if connection.answers_held >= ANSWERS_HELD_MAX {
+            return self.disconnect_with(id, ReasonCode::QuotaExceeded, "too many answers are due");
+        }
         self.counters.packets_received += 1;
         let Some(connection) = self.connection_mut(id) else { return };
         match packet {
@@ -128,6 +136,10 @@ impl<L: Log> Broker<L> {
             return;
         }
         if let Err(denial) = gate.publish(&client, &publish) {
+            return self.deny(id, &publish, origin, denial, now);
+        }
+        if let Err((limit, denial)) = self.retained.check(&publish, &self.limits, now) {
+            self.reached.count(&limits, limit);
             return self.deny(id, &publish, origin, denial, now);
         }
         let publisher = self.connection(id).map(|connection| connection.session);
@@ -256,8 +268,14 @@ impl<L: Log> Broker<L> {
     }
 
     /// Keeps an answer back until all that is in the journal now is durable.
-    pub(crate) fn hold(&mut self, connection: ConnectionId, packet: HeldPacket) {
-        self.held.push_back(Held { after: self.log.entries(), connection, packet });
+    pub(crate) fn hold(&mut self, id: ConnectionId, packet: HeldPacket) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if packet.is_answer() {
+            connection.answers_held += 1;
+        } else if std::mem::replace(&mut connection.wake_held, true) {
+            return; // Whoever is woken looks whether there is more to wait for.
+        }
+        self.held.push_back(Held { after: self.log.entries(), connection: id, packet });
         self.release_held();
     }
 
@@ -271,8 +289,9 @@ impl<L: Log> Broker<L> {
         while self.held.front().is_some_and(|held| held.after <= self.durable) {
             let Some(Held { connection: id, packet, .. }) = self.held.pop_front() else { return };
             let Some(connection) = self.connection_mut(id) else { continue };
+            connection.answers_held -= usize::from(packet.is_answer());
             match packet {
-                HeldPacket::Wake => {}
+                HeldPacket::Wake => connection.wake_held = false,
                 _ if connection.closing => continue,
                 HeldPacket::Publish(packet) => {
                     // A PUBREC with success ends nothing yet; a PUBCOMP for what is unknown ends nothing that was counted.
@@ -463,7 +482,7 @@ impl<L: Log> Broker<L> {
         let new = self.add_subscription(session_id, filter, subscription);
         // [MQTT-3.8.4-4]
         if subscription.wants_retained(new) {
-            self.queue_retained(session_id, filter, subscription);
+            self.queue_retained(session_id, filter, subscription, now);
         }
         match wish.options.qos {
             QoS::AtMostOnce => ReasonCode::Success,

@@ -33,7 +33,7 @@ impl<L: Log> Broker<L> {
         let session_id = connection.session;
         let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
         let peer = Arc::clone(&connection.peer);
-        self.presence.left(&principal);
+        self.connections_by_principal.ended(&principal);
         let Some(session) = self.session_mut(session_id) else { return };
         session.connection = None;
         session.lanes.forget_qos0();
@@ -179,6 +179,7 @@ impl<L: Log> Broker<L> {
         self.session(id)?;
         let mut session = self.sessions.remove(id.index as usize);
         self.by_client.remove(&session.client);
+        self.sessions_by_principal.ended(&session.principal);
         for filter in session.subscriptions.keys() {
             self.remove_subscriber(id, filter);
         }
@@ -190,12 +191,17 @@ impl<L: Log> Broker<L> {
     /// its client's publish also to the client's own subscriptions [MQTT-3.8.3-3].
     ///
     /// The record is the only kind of a client without a peer, so that reading it has the same effect: a will is published once
-    /// wherever the journal is cut.
+    /// wherever the journal is cut. Where there is no room to retain it, those who have subscribed hear it all the same.
     fn publish_will(&mut self, id: SessionId, now: Timestamp) {
         let Some(session) = self.session_mut(id) else { return };
         let Some(will) = session.take_will() else { return };
         let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
-        self.accept(&will_publish(&will), client, principal, "", Some(id), 0, now);
+        let mut publish = will_publish(&will);
+        if let Err((limit, _)) = self.retained.check(&publish, &self.limits, now) {
+            publish.retain = false;
+            self.reached.count_of_will(limit);
+        }
+        self.accept(&publish, client, principal, "", Some(id), 0, now);
     }
 }
 

@@ -10,7 +10,8 @@
 //! - a publish is in the journal before anybody receives it;
 //! - what a session is owed is in its lanes or in flight, never in both; beyond a short head only the journal has its content;
 //! - alerts leave a session before telemetry, and telemetry never takes the last places of its in-flight window;
-//! - every queue has a maximum in [`Limits`] or [`ClientLimits`].
+//! - whatever grows by what clients do has a maximum, in [`Limits`], in [`ClientLimits`] or by a name where it is kept; alerts
+//!   have none, and are as many as the journal has room for.
 
 mod alias;
 mod arriving;

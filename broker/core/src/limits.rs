@@ -9,6 +9,9 @@ use crate::{gate::Denial, stored::Lane};
 /// What one node keeps for its sessions, whichever listener their clients came through.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Sessions, connected or not. Beyond it a CONNECT that would make one that outlives its connection is refused with 0x97;
+    /// the others are as few as the connections.
+    pub sessions_max: usize,
     /// QoS 1 and 2 telemetry waiting for one session, or for one shared subscription. Nearly all of it waits in the journal.
     pub queued_messages_max: usize,
     /// Bytes of it: topics, payloads and properties.
@@ -23,6 +26,11 @@ pub struct Limits {
     pub head_messages_max: usize,
     /// Bytes of them, though one of any size always is.
     pub head_bytes_max: usize,
+    /// Retained messages. Beyond it a client's publish that would retain one more is denied with 0x97, and a will is published
+    /// without being retained. What the node and its plugins retain counts, and is never denied.
+    pub retained_messages_max: usize,
+    /// Bytes of them: topics, payloads and properties. Beyond it as beyond [`Self::retained_messages_max`].
+    pub retained_bytes_max: usize,
     /// First topic levels whose publishes take the alert lane.
     pub alert_roots: Vec<String>,
     /// What an MQTT 5 client that asks is told to build its response topics from.
@@ -32,6 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            sessions_max: 100_000,
             queued_messages_max: 1_000_000,
             queued_bytes_max: 1 << 30,
             queue_full: QueueFull::DropNewest,
@@ -39,6 +48,8 @@ impl Default for Limits {
             queued_qos0_bytes_max: 16 << 20,
             head_messages_max: 1_024,
             head_bytes_max: 512 << 10,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
             alert_roots: ["alerts", "alarms", "responses", "wardline"].map(String::from).to_vec(),
             response_information: None,
         }
@@ -53,14 +64,18 @@ impl Limits {
 
     /// Whether a subscription to `filter` may be answered with something of the alert lane.
     pub(crate) fn is_for_alerts(&self, filter: &str) -> bool {
-        let filter = Shared::parse(filter).and_then(Result::ok).map_or(filter, |shared| shared.filter);
-        let first = first_level(filter);
+        let first = first_level(unshared(filter));
         first == "#" || first == "+" || self.is_alert_root(first)
     }
 
     fn is_alert_root(&self, level: &str) -> bool {
         self.alert_roots.iter().any(|root| root == level)
     }
+}
+
+/// The filter within a shared subscription; any other as it is.
+fn unshared(filter: &str) -> &str {
+    Shared::parse(filter).and_then(Result::ok).map_or(filter, |shared| shared.filter)
 }
 
 fn first_level(topic: &str) -> &str {
@@ -103,6 +118,8 @@ pub struct ClientLimits {
     pub topic_bytes: usize,
     /// Clients of one principal connected at a time, over all listeners. Beyond it: CONNACK 0x97.
     pub connections_per_principal: Option<NonZeroU32>,
+    /// Sessions of one principal, over all listeners. Beyond it a CONNECT is refused as beyond [`Limits::sessions_max`].
+    pub sessions_per_principal: Option<NonZeroU32>,
 }
 
 impl Default for ClientLimits {
@@ -119,6 +136,7 @@ impl Default for ClientLimits {
             topic_levels: 256,
             topic_bytes: usize::from(u16::MAX),
             connections_per_principal: None,
+            sessions_per_principal: None,
         }
     }
 }
@@ -131,8 +149,7 @@ impl ClientLimits {
 
     /// Whether a subscription may have this filter; of a shared one the filter within counts.
     pub(crate) fn check_filter(&self, filter: &str) -> Result<(), (Limit, Denial)> {
-        let within = Shared::parse(filter).and_then(Result::ok).map_or(filter, |shared| shared.filter);
-        self.check_topic(within, ReasonCode::TopicFilterInvalid)
+        self.check_topic(unshared(filter), ReasonCode::TopicFilterInvalid)
     }
 
     fn check_topic(&self, topic: &str, reason: ReasonCode) -> Result<(), (Limit, Denial)> {
@@ -172,8 +189,16 @@ pub enum Limit {
     PublishesPerSecond,
     /// Unacknowledged publishes of a client.
     ReceiveMax,
+    /// Bytes of the retained messages.
+    RetainedBytes,
+    /// Retained messages.
+    RetainedMessages,
     /// How long a session outlives its connection.
     SessionExpiryMax,
+    /// Sessions of the node.
+    Sessions,
+    /// Sessions of one principal.
+    SessionsPerPrincipal,
     /// Subscriptions of a session.
     Subscriptions,
     /// Topic aliases of a client.
@@ -186,7 +211,7 @@ pub enum Limit {
 
 impl Limit {
     /// All, in the order of their names.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::BytesPerSecond,
         Self::ConnectTimeout,
         Self::Connections,
@@ -196,7 +221,11 @@ impl Limit {
         Self::MaxPacket,
         Self::PublishesPerSecond,
         Self::ReceiveMax,
+        Self::RetainedBytes,
+        Self::RetainedMessages,
         Self::SessionExpiryMax,
+        Self::Sessions,
+        Self::SessionsPerPrincipal,
         Self::Subscriptions,
         Self::TopicAliasMax,
         Self::TopicBytes,
@@ -215,7 +244,11 @@ impl Limit {
             Self::MaxPacket => "max_packet",
             Self::PublishesPerSecond => "publishes_per_second",
             Self::ReceiveMax => "receive_max",
+            Self::RetainedBytes => "retained_bytes",
+            Self::RetainedMessages => "retained_messages",
             Self::SessionExpiryMax => "session_expiry_max",
+            Self::Sessions => "sessions",
+            Self::SessionsPerPrincipal => "sessions_per_principal",
             Self::Subscriptions => "subscriptions",
             Self::TopicAliasMax => "topic_alias_max",
             Self::TopicBytes => "topic_bytes",
@@ -231,8 +264,18 @@ pub(crate) struct Reached {
 }
 
 impl Reached {
+    /// By a client that was granted `limits`.
     pub(crate) fn count(&mut self, limits: &ClientLimits, limit: Limit) {
-        *self.counts.entry((Arc::clone(&limits.listener), limit)).or_default() += 1;
+        self.count_at(Arc::clone(&limits.listener), limit);
+    }
+
+    /// By the will of a client that is gone, whose listener is not known any more.
+    pub(crate) fn count_of_will(&mut self, limit: Limit) {
+        self.count_at(Arc::from(""), limit);
+    }
+
+    fn count_at(&mut self, listener: Arc<str>, limit: Limit) {
+        *self.counts.entry((listener, limit)).or_default() += 1;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Limit, u64)> {

@@ -221,7 +221,7 @@ impl<L: Log> Broker<L> {
                 if let Some(id) = session {
                     let new = self.add_subscription(id, access.detail, subscription);
                     if subscription.wants_retained(new) {
-                        self.queue_retained(id, access.detail, subscription);
+                        self.queue_retained(id, access.detail, subscription, access.at);
                     }
                 }
             }

@@ -180,11 +180,21 @@ impl<L: Log> Broker<L> {
     }
 
     /// Answers a new subscription with what is retained [MQTT-3.3.1-9].
-    pub(crate) fn queue_retained(&mut self, id: SessionId, filter: &str, subscription: Subscription) {
+    pub(crate) fn queue_retained(
+        &mut self,
+        id: SessionId,
+        filter: &str,
+        subscription: Subscription,
+        now: Timestamp,
+    ) {
         if Shared::parse(filter).is_some() {
             return; // [MQTT 5, 4.8.2]
         }
         for stored in self.retained.matching(filter) {
+            // Whether what has expired is still kept depends on when room was last looked for, which the journal does not tell.
+            if stored.is_expired(now) {
+                continue;
+            }
             if let Some(offset) = stored.offset.filter(|offset| *offset < self.horizon) {
                 self.carried.insert(offset, Arc::clone(&stored));
             }

@@ -10,6 +10,11 @@ use wardline_wire::{Publish, PublishTemplate, Version, decode_properties};
 
 use crate::{recover::RecoverError, state};
 
+/// What principals of plugins begin with.
+const PLUGIN_PREFIX: &str = "plugin:";
+/// What topics of alerts on their way to pagers begin with.
+const ALERT_PREFIX: &str = "alerts/";
+
 /// Which queue of a session a publish waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -83,18 +88,9 @@ impl Stored {
         Ok(Self::new(Some(offset), record.received_at, publish.detached(), client, principal))
     }
 
-    /// What it counts for against quotas: topic, payload and properties, and a fixed share for what it is kept in.
+    /// What it counts for against quotas.
     pub(crate) fn bytes(&self) -> u32 {
-        const FIXED_BYTES: usize = 256;
-        let properties = &self.publish.properties;
-        let user = properties.user.iter().map(|(name, value)| name.len() + value.len());
-        let texts = [&properties.response_topic, &properties.content_type].into_iter().flatten();
-        let bytes = FIXED_BYTES
-            + self.publish.topic.len()
-            + self.publish.payload.len()
-            + properties.correlation_data.as_ref().map_or(0, Bytes::len)
-            + user.chain(texts.map(|text| text.len())).sum::<usize>();
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+        bytes(&self.publish)
     }
 
     /// `None`: it cannot be said in this version, as properties beyond what a packet holds.
@@ -117,9 +113,23 @@ impl Stored {
 
     /// The alert this publish carries to a pager, if its way is followed by receipts.
     pub(crate) fn alert(&self) -> Option<&str> {
-        if !self.principal.starts_with("plugin:") || !self.publish.topic.starts_with("alerts/") {
+        if !self.principal.starts_with(PLUGIN_PREFIX) || !self.publish.topic.starts_with(ALERT_PREFIX) {
             return None;
         }
         self.publish.properties.correlation_data.as_deref().and_then(|id| std::str::from_utf8(id).ok())
     }
+}
+
+/// What a publish counts for against quotas: topic, payload and properties, and a fixed share for what it is kept in.
+pub(crate) fn bytes(publish: &Publish) -> u32 {
+    const FIXED_BYTES: usize = 256;
+    let properties = &publish.properties;
+    let user = properties.user.iter().map(|(name, value)| name.len() + value.len());
+    let texts = [&properties.response_topic, &properties.content_type].into_iter().flatten();
+    let bytes = FIXED_BYTES
+        + publish.topic.len()
+        + publish.payload.len()
+        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
+        + user.chain(texts.map(|text| text.len())).sum::<usize>();
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

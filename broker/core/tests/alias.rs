@@ -41,6 +41,20 @@ fn a_topic_is_named_once_and_then_stands_behind_its_alias() {
 }
 
 #[test]
+fn a_long_topic_is_named_each_time_and_costs_the_broker_nothing() {
+    let mut ward = Ward::new();
+    let (console, _) = ward.connect(taking_aliases("console", 64));
+    ward.ask(console, subscribe("#", 0));
+    let (device, _) = ward.connect(connect("device"));
+    let (longest, longer) = ("x".repeat(256), "x".repeat(257));
+    for topic in [&longer, &longest, &longer, &longest] {
+        ward.send(device, Packet::Publish(publish(topic, "1", 0, 0)));
+    }
+    let publishes = ward.publishes(console);
+    assert_eq!(heard(&publishes), [(0, &*longer), (1, &*longest), (0, &*longer), (1, "")]);
+}
+
+#[test]
 fn a_client_that_did_not_ask_gets_no_alias() {
     let mut ward = Ward::new();
     let (plain, _) = ward.connect(connect("plain"));

@@ -274,13 +274,13 @@ impl Journal {
             let Some((base, bytes)) = oldest else { return Ok(freed) };
             let file = owner.directory.join(segment::file_name(base));
             // Each deletion is made durable before the next, so that a crash leaves no gap.
-            let deleted =
-                owner.storage.remove(&file).and_then(|()| owner.storage.sync_directory(&owner.directory));
-            match deleted {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(ReleaseError { file, source }),
-            }
+            let removed = match owner.storage.remove(&file) {
+                // By an earlier call, which may have failed before it was durable.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+            let deleted = removed.and_then(|()| owner.storage.sync_directory(&owner.directory));
+            deleted.map_err(|source| ReleaseError { file, source })?;
             owner.segments.lock().closed.pop_front();
             owner.shared.room.released(bytes);
             freed += bytes;

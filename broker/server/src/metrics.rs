@@ -51,7 +51,7 @@ const PRESENT: [Present; 9] = [
     ("subscriptions", "Subscriptions now, those shared included", |counters| counters.subscriptions),
     ("shared_subscriptions", "Shared subscriptions now", |counters| counters.shared_subscriptions),
     ("retained_messages", "Retained messages now", |counters| counters.retained),
-    ("retained_bytes", "Bytes of their payloads", |counters| counters.retained_bytes),
+    ("retained_bytes", "Bytes of them", |counters| counters.retained_bytes),
     ("queued_messages", "Publishes waiting for sessions now", |counters| counters.queued_messages),
     ("queued_bytes", "Bytes of them", |counters| counters.queued_bytes),
     ("publishes_in_flight", "Publishes sent to subscribers and not acknowledged", |counters| {

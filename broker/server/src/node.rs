@@ -9,8 +9,10 @@
 //! - time does not run backwards inside, whatever the wall clock does;
 //! - a due deadline is served before anything that came later, so that reading the journal again tells the same story.
 
+mod recover;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,10 +30,10 @@ use tokio::{
 };
 use wardline_acl::Grants;
 use wardline_core::{
-    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, START, SnapshotError,
-    Stored, Transmit,
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, SnapshotError, Stored,
+    Transmit,
 };
-use wardline_journal::{DeliveryStep, Entry, Journal, Log, Offset, Origin, Reader, Record, Space};
+use wardline_journal::{DeliveryStep, Journal, Log, Offset, Origin, Space};
 use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
 use wardline_wire::{Auth, ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
 
@@ -43,9 +45,11 @@ use crate::{
     metrics::{Metrics, Observed},
     refill::Fetcher,
     restraint::Restraint,
-    snapshots::{self, Place, Saved, Taken},
+    snapshots::{Place, Taken},
     turns::Turns,
 };
+
+pub use recover::RecoverError;
 
 /// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
 const PLUGIN_ROUNDS_MAX: usize = 64;
@@ -87,9 +91,6 @@ struct Inner {
     principals: Vec<Arc<str>>,
     scheduled: Option<Timestamp>,
 }
-
-/// By topic: what the plugins said while the journal was read, and which of them, and the journal did not repeat.
-type Unsaid = BTreeMap<String, (usize, Output)>;
 
 /// The policy's answer for one connection, then the plugins'.
 struct Permission<'a> {
@@ -151,20 +152,7 @@ impl Node {
             principals,
             scheduled: None,
         };
-        // What the plugins say again while the journal is read stands in it already, save what a crash cut off at its end,
-        // and what other rules than before make them say. The last word on a topic is what counts.
-        let mut unsaid = BTreeMap::new();
-        let (mut reader, snapshot) = inner.begin(&journal)?;
-        while let Some(entry) = reader.next().map_err(RecoverError::Read)? {
-            inner.recover_entry(id, &entry, &mut unsaid)?;
-        }
-        let now = inner.advance(clock::now());
-        inner.broker.recovered(now);
-        inner.host.tick(now, &mut inner.outputs);
-        for (plugin, output) in unsaid.into_values() {
-            inner.publish_output(plugin, output, now);
-        }
-        inner.settle(id, now);
+        let snapshot = inner.recover(id, &journal)?;
         let (failure, _) = watch::channel(None);
         let alarms =
             Alarms::new(id, |topic| inner.broker.retained(topic).next().map(|payload| payload.to_vec()));
@@ -587,38 +575,6 @@ impl Node {
 }
 
 impl Inner {
-    /// Goes to where the newest snapshot that can be used was taken; gives what reads on from there, and which it was.
-    fn begin(&mut self, journal: &Journal) -> Result<(Reader, Option<Place>), RecoverError> {
-        let snapshots = journal.snapshots();
-        let mut refused = None;
-        for number in snapshots.list().map_err(RecoverError::Snapshots)? {
-            match snapshots::resume(journal, number) {
-                Ok((snapshot, reader)) => {
-                    self.restore(&snapshot.state)?;
-                    tracing::info!(number, offset = snapshot.offset.0, "going on from a snapshot");
-                    let (offset, needs) = (snapshot.offset, self.broker.horizon());
-                    return Ok((reader, Some(Place { number, offset, needs })));
-                }
-                Err(error) => {
-                    tracing::warn!(number, %error, "a snapshot cannot be used: trying the one before it");
-                    refused.get_or_insert(error);
-                }
-            }
-        }
-        match (journal.first_offset(), refused) {
-            (Offset(0), _) | (_, None) => Ok((journal.reader(Offset(0)), None)),
-            (first, Some(error)) => Err(RecoverError::NoSnapshot { first, error: Box::new(error) }),
-        }
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), RecoverError> {
-        let saved = Saved::read(state)?;
-        self.broker.restore(saved.core)?;
-        self.host.restore(saved.plugins)?;
-        self.last = saved.at;
-        Ok(())
-    }
-
     fn advance(&mut self, at: Timestamp) -> Timestamp {
         self.last = self.last.max(at);
         self.last
@@ -693,49 +649,6 @@ impl Inner {
         }
     }
 
-    fn recover_entry(
-        &mut self,
-        node: u16,
-        entry: &Entry<'_>,
-        unsaid: &mut Unsaid,
-    ) -> Result<(), RecoverError> {
-        let at = match entry {
-            Entry::Record(_, Record::Publish(publish)) => publish.received_at,
-            Entry::Record(_, Record::Access(access)) => access.at,
-            Entry::Record(_, Record::Delivery(delivery)) => delivery.at,
-            Entry::Mark(_) => self.last,
-        };
-        let now = self.advance(at);
-        if matches!(entry, Entry::Record(_, Record::Access(access)) if access.detail == START) {
-            // What fell due while the node was away is made up for once, not once for every time it was missed.
-            self.host.tick(now, &mut self.outputs);
-        }
-        while let Some(due) = self.host.next_deadline().filter(|due| *due <= now) {
-            self.host.tick(due, &mut self.outputs);
-            self.leave_unsaid(unsaid);
-        }
-        if let Entry::Record(_, Record::Publish(publish)) = entry
-            && publish.origin.principal.starts_with("plugin:")
-        {
-            unsaid.remove(publish.topic);
-        }
-        self.broker.recover(entry).map_err(RecoverError::Core)?;
-        let mut events = std::mem::take(&mut self.events);
-        self.broker.take_events(&mut events);
-        for event in events.drain(..) {
-            self.show(node, &event, now);
-        }
-        self.events = events;
-        self.leave_unsaid(unsaid);
-        Ok(())
-    }
-
-    fn leave_unsaid(&mut self, unsaid: &mut Unsaid) {
-        for (plugin, output) in self.outputs.drain(..) {
-            unsaid.insert(output.topic.clone(), (plugin, output));
-        }
-    }
-
     fn wake(&mut self) {
         let mut woken = std::mem::take(&mut self.woken);
         self.broker.take_woken(&mut woken);
@@ -793,35 +706,4 @@ fn to_publish(output: Output) -> Publish {
 /// Seconds from `earlier` to `later`, never negative.
 pub(crate) fn seconds(later: Timestamp, earlier: Timestamp) -> f64 {
     later.duration_since(earlier).as_secs_f64().max(0.0)
-}
-
-/// Why a node cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
-    /// An entry could not be read.
-    #[error("cannot read the journal to its end: {0}")]
-    Read(#[source] wardline_journal::ReadError),
-    /// The directory of the snapshots cannot be read.
-    #[error("{0}")]
-    Snapshots(#[source] wardline_journal::SnapshotFileError),
-    /// No snapshot can be used, and the journal does not begin at its beginning.
-    #[error(
-        "the journal begins at offset {first}, and no snapshot of what was before can be used ({error}): bring the \
-         data directory back from a backup"
-    )]
-    NoSnapshot {
-        /// The oldest record there is.
-        first: Offset,
-        /// What is wrong with the newest.
-        error: Box<snapshots::Unusable>,
-    },
-    /// A snapshot that another version wrote.
-    #[error("{0}")]
-    Snapshot(#[from] SnapshotError),
-    /// A plugin that does not understand what it remembered.
-    #[error("{0}")]
-    Plugin(#[from] NotASnapshot),
-    /// The core does not understand a record.
-    #[error("{0}")]
-    Core(#[source] wardline_core::RecoverError),
 }

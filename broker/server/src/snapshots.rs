@@ -115,6 +115,9 @@ pub enum Unusable {
     /// The journal behind it.
     #[error(transparent)]
     Journal(#[from] ReadError),
+    /// Somebody deleted them.
+    #[error("there is none")]
+    Missing,
     /// The journal lost its end: it was not synced.
     #[error("the journal does not reach to the snapshot's mark")]
     NoMark,

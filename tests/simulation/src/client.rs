@@ -73,6 +73,8 @@ pub(crate) struct Client {
     ever_asked: BTreeSet<&'static str>,
     asking: BTreeMap<u16, (&'static str, bool)>,
     will: Option<Number>,
+    /// When the broker took another CONNECT of this client, and with it perhaps ended the connection that the will is for.
+    taken_over_at: Option<u64>,
     next_id: u16,
     /// How often each publish was heard, not counting what was retained.
     heard: BTreeMap<Number, u32>,
@@ -117,6 +119,7 @@ impl Client {
             ever_asked: BTreeSet::new(),
             asking: BTreeMap::new(),
             will: None,
+            taken_over_at: None,
             next_id: 0,
             heard: BTreeMap::new(),
             last: BTreeMap::new(),
@@ -164,16 +167,25 @@ impl Client {
         if let Some(message) = model.messages.last_mut() {
             message.will = Some(WillState::Possible);
         }
-        self.will = Some(number);
+        (self.will, self.taken_over_at) = (Some(number), None);
         let (payload, properties) = model::content(number, false);
         let topic = format!("w/{}", self.index).into();
         Will { topic, payload, qos: QoS::AtLeastOnce, retain: false, delay: None, properties }
     }
 
+    /// The broker takes a CONNECT of it, of which it may hear much later that it ended another connection.
+    pub(crate) fn arrives(&mut self, connect: &Connect, step: u64) {
+        let brought =
+            connect.will.as_ref().and_then(|will| model::number(&will.payload, &will.properties).ok());
+        if brought != self.will {
+            self.taken_over_at.get_or_insert(step);
+        }
+    }
+
     /// Its connection is gone, and it did not say goodbye.
     pub(crate) fn lost(&mut self, model: &mut Model) {
         self.is_in = false;
-        let step = model.step;
+        let step = self.taken_over_at.take().unwrap_or(model.step);
         let will = self.will.take().and_then(|number| model.messages.get_mut(number));
         if let Some(message) = will.filter(|message| message.will == Some(WillState::Kept)) {
             message.will = Some(WillState::Due);

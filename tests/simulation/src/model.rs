@@ -28,7 +28,7 @@ pub(crate) struct Message {
     /// Its payload is, which ends what is retained.
     pub(crate) is_empty: bool,
     pub(crate) denied: bool,
-    /// The step at which it was first sent; of a will, at which its client was lost.
+    /// The step at which it was first sent; of a will, at which its client was lost or taken over.
     pub(crate) sent_at: u64,
     /// Its publisher was told that the broker has it.
     pub(crate) acknowledged: bool,

@@ -295,6 +295,7 @@ impl World {
         let (now, line) = (self.now, &mut self.lines[at]);
         match (packet, line.connection) {
             (Packet::Connect(connect), None) => {
+                self.clients[client].arrives(&connect, self.model.step);
                 let request = ConnectRequest {
                     principal: Arc::from(format!("service:{}", connect.client_id)),
                     connect: *connect,

@@ -30,6 +30,8 @@ use super::support::{self, MemoryLog};
 
 /// Connections at a time.
 const LINES: usize = 4;
+/// Sessions that outlive their connection.
+const SESSIONS_MAX: usize = 5;
 /// Bytes written at a time.
 const BUDGET: usize = 512;
 /// A broker that has more to say than this to one client, in this little world, never stops.
@@ -38,6 +40,8 @@ const ROUNDS_MAX: usize = 10_000;
 /// Small, so that they are reached.
 fn limits() -> (Limits, ClientLimits) {
     let node = Limits {
+        sessions_max: SESSIONS_MAX,
+        retained_messages_max: 4,
         queued_messages_max: 40,
         queued_bytes_max: 4_096,
         queued_qos0_max: 8,
@@ -122,6 +126,8 @@ pub(crate) fn run(tape: &[u8]) {
     while !tape.is_over() {
         steps::step(&mut conversation, &mut tape);
         conversation.settle();
+        // Beside those that may stay, one for each connection.
+        assert!(conversation.broker.counters().sessions <= SESSIONS_MAX + LINES);
     }
     conversation.finish();
 }

@@ -86,6 +86,29 @@ fn without_room_for_the_next_segment_pressure_is_full_and_writing_goes_on() {
 }
 
 #[test]
+fn a_deletion_that_may_not_be_durable_is_made_so_before_the_next() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let open =
+            || Journal::open_on(Arc::new(disk.clone()), options(Path::new(DIRECTORY)), |_| ()).unwrap().0;
+        let mut journal = open();
+        for number in 0..200u64 {
+            journal.append(&publish(&number.to_le_bytes()));
+            settle(&journal);
+        }
+        disk.set_fault(Some((Fault::Sync, 0)));
+        for _ in 0..3 {
+            assert!(journal.release(Offset(u64::MAX)).is_err());
+        }
+        disk.cut_power();
+        disk.set_fault(None);
+        drop(journal);
+        // Where a later segment were gone and an earlier one back, there would be a gap.
+        assert_eq!(open().next_offset(), Offset(200));
+    }
+}
+
+#[test]
 fn a_directory_that_is_removed_or_replaced_is_noticed() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("journal");

@@ -23,7 +23,13 @@ const PACKET_BYTES_MIN: u64 = 1_024;
 const QUEUE_MAX: usize = 10_000_000;
 /// Subscriptions that one session may have.
 const SUBSCRIPTIONS_MAX: usize = 10_000_000;
-/// A publish of some size must be able to wait.
+/// Sessions of a node.
+const SESSIONS_MAX: usize = 10_000_000;
+/// Unless more are configured, as many for each client that may be connected: those that are away are the most.
+const SESSIONS_PER_CONNECTION: usize = 10;
+/// Retained messages of a node.
+const RETAINED_MAX: usize = 100_000_000;
+/// A publish of some size must be able to wait, or to be retained.
 const QUEUE_BYTES_MIN: u64 = 4_096;
 /// Routing recurses by level, so that the levels of a topic must fit a stack.
 const TOPIC_LEVELS_MAX: usize = 1_024;
@@ -75,6 +81,11 @@ impl Default for ListenerLimits {
 pub(super) fn of_node(mut section: Section<'_>) -> (Limits, ListenerLimits) {
     let listener = keys(&mut section, &ListenerLimits::default(), "");
     let mut core = wardline_core::Limits::default();
+    let sessions = core.sessions_max.max(listener.connections.saturating_mul(SESSIONS_PER_CONNECTION));
+    core.sessions_max = section.number("sessions", 1..=SESSIONS_MAX, sessions);
+    core.retained_messages_max =
+        section.number("retained_messages", 1..=RETAINED_MAX, core.retained_messages_max);
+    core.retained_bytes_max = bytes(&mut section, "retained_bytes", core.retained_bytes_max);
     core.queued_messages_max = section.number("queued_messages", 1..=QUEUE_MAX, core.queued_messages_max);
     core.queued_bytes_max = bytes(&mut section, "queued_bytes", core.queued_bytes_max);
     let full = section.parsed("queue_full", |text| match text {
@@ -89,7 +100,7 @@ pub(super) fn of_node(mut section: Section<'_>) -> (Limits, ListenerLimits) {
     (Limits { core, connections: listener.connections }, listener)
 }
 
-/// A size of what waits.
+/// A size of what is kept.
 fn bytes(section: &mut Section<'_>, key: &'static str, default: usize) -> usize {
     let parsed = section.parsed(key, |text| bytes_within(text, QUEUE_BYTES_MIN, u64::MAX));
     parsed.map_or(default, |size| usize::try_from(size.value).unwrap_or(usize::MAX))
@@ -125,6 +136,11 @@ fn keys(section: &mut Section<'_>, otherwise: &ListenerLimits, listener: &str) -
             section,
             "connections_per_principal",
             base.connections_per_principal,
+        ),
+        sessions_per_principal: number_or_none(
+            section,
+            "sessions_per_principal",
+            base.sessions_per_principal,
         ),
     };
     let connections = section.number("connections", 1..=CONNECTIONS_MAX, otherwise.connections);

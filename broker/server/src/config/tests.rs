@@ -148,9 +148,9 @@ fn what_is_left_out_has_a_default() {
 #[test]
 fn a_listener_takes_from_the_node_what_it_does_not_say() {
     let node = "[limits]\nreceive_max = 10\ntopic_levels = 8\nconnections = 50\npublishes_per_second = 100\n\
-                bytes_per_second = \"1MiB\"\nconnections_per_principal = 2\n";
+                bytes_per_second = \"1MiB\"\nconnections_per_principal = 2\nsessions_per_principal = 4\n";
     let listener = "[listener.limits]\nreceive_max = 20\nconnections = 5\npublishes_per_second = 0\nmax_packet = \"64KiB\"\n\
-                    connections_per_second = 30\n[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:1884\"\ntransport = \"tcp\"\n\
+                    connections_per_second = 30\nsessions_per_principal = 3\n[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:1884\"\ntransport = \"tcp\"\n\
                     anonymous = \"service:lab\"\n";
     let config = Site::new().load(&format!("{LEAST}{listener}{node}")).unwrap();
     assert_eq!(config.limits.connections, 50);
@@ -165,6 +165,7 @@ fn a_listener_takes_from_the_node_what_it_does_not_say() {
     assert_eq!((lab.connections_per_second, other.connections_per_second), (rate(30), None));
     assert_eq!((lab.bytes_per_second, other.bytes_per_second), (rate(1 << 20), rate(1 << 20)));
     assert_eq!(lab.client.connections_per_principal, rate(2));
+    assert_eq!((lab.client.sessions_per_principal, other.client.sessions_per_principal), (rate(3), rate(4)));
     assert_eq!((&*lab.client.listener, &*other.client.listener), ("lab", "other"));
     let config = Site::new().load(&format!("{LEAST}limits = {{ receive_max = 30 }}\n")).unwrap();
     assert_eq!(config.listeners.first().map(|lab| lab.limits.client.receive_max), Some(30));
@@ -219,6 +220,25 @@ fn what_may_wait_for_a_session_is_declared() {
     assert_eq!(core.queue_full, QueueFull::DropOldest);
     let wrong = site.problems(&format!("{LEAST}[limits]\nqueue_full = \"drop-all\"\n"), &[]);
     assert!(wrong.contains("`drop-all` is neither \"drop-newest\" nor \"drop-oldest\""), "{wrong}");
+}
+
+#[test]
+fn how_much_the_node_keeps_is_declared() {
+    let site = Site::new();
+    let core = site.load(LEAST).unwrap().limits.core;
+    assert_eq!(core.sessions_max, 100_000);
+    assert_eq!((core.retained_messages_max, core.retained_bytes_max), (1_000_000, 1 << 30));
+    let limits = "[limits]\nsessions = 9\nretained_messages = 6\nretained_bytes = \"16KiB\"\n";
+    let core = site.load(&format!("{LEAST}{limits}")).unwrap().limits.core;
+    assert_eq!(core.sessions_max, 9);
+    assert_eq!((core.retained_messages_max, core.retained_bytes_max), (6, 16_384));
+    // Unless it is said, who comes and goes leaves room for those who stay away.
+    for (connections, sessions) in [(50, 100_000), (20_000, 200_000)] {
+        let config = site.load(&format!("{LEAST}[limits]\nconnections = {connections}\n")).unwrap();
+        assert_eq!(config.limits.core.sessions_max, sessions);
+    }
+    let wrong = site.problems(&format!("{LEAST}[listener.limits]\nsessions = 5\n"), &[]);
+    assert!(wrong.contains("unknown key `sessions` in [listener.limits]"), "{wrong}");
 }
 
 #[test]

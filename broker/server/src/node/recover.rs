@@ -1,0 +1,146 @@
+//! How a node comes back: from its newest snapshot that can be used, and what the journal says since.
+
+use std::collections::BTreeMap;
+
+use wardline_core::{START, SnapshotError};
+use wardline_journal::{Entry, Journal, Offset, Reader, Record};
+use wardline_plugin_api::{NotASnapshot, Output};
+
+use super::Inner;
+use crate::{
+    clock,
+    snapshots::{self, Place, Saved},
+};
+
+/// By topic: what the plugins said while the journal was read, and which of them, and the journal did not repeat.
+type Unsaid = BTreeMap<String, (usize, Output)>;
+
+impl Inner {
+    /// Becomes what the journal says; gives the snapshot that it went on from.
+    pub(super) fn recover(&mut self, node: u16, journal: &Journal) -> Result<Option<Place>, RecoverError> {
+        let (mut reader, snapshot) = self.begin(journal)?;
+        // What the plugins say again while the journal is read stands in it already, save what a crash cut off at its end,
+        // and what other rules than before make them say. The last word on a topic is what counts.
+        let mut unsaid = Unsaid::new();
+        while let Some(entry) = reader.next().map_err(RecoverError::Read)? {
+            self.recover_entry(node, &entry, &mut unsaid)?;
+        }
+        let now = self.advance(clock::now());
+        self.broker.recovered(now);
+        self.host.tick(now, &mut self.outputs);
+        for (plugin, output) in unsaid.into_values() {
+            self.publish_output(plugin, output, now);
+        }
+        self.settle(node, now);
+        Ok(snapshot)
+    }
+
+    /// Goes to where the newest snapshot that can be used was taken; gives what reads on from there, and which it was.
+    fn begin(&mut self, journal: &Journal) -> Result<(Reader, Option<Place>), RecoverError> {
+        let snapshots = journal.snapshots();
+        let mut refused = None;
+        for number in snapshots.list().map_err(RecoverError::Snapshots)? {
+            match snapshots::resume(journal, number) {
+                Ok((snapshot, reader)) => {
+                    self.restore(&snapshot.state)?;
+                    tracing::info!(number, offset = snapshot.offset.0, "going on from a snapshot");
+                    let (offset, needs) = (snapshot.offset, self.broker.horizon());
+                    return Ok((reader, Some(Place { number, offset, needs })));
+                }
+                Err(error) => {
+                    tracing::warn!(number, %error, "a snapshot cannot be used: trying the one before it");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        match journal.first_offset() {
+            Offset(0) => Ok((journal.reader(Offset(0)), None)),
+            first => {
+                let error = Box::new(refused.unwrap_or(snapshots::Unusable::Missing));
+                Err(RecoverError::NoSnapshot { first, error })
+            }
+        }
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RecoverError> {
+        let saved = Saved::read(state)?;
+        self.broker.restore(saved.core)?;
+        self.host.restore(saved.plugins)?;
+        self.last = saved.at;
+        Ok(())
+    }
+
+    fn recover_entry(
+        &mut self,
+        node: u16,
+        entry: &Entry<'_>,
+        unsaid: &mut Unsaid,
+    ) -> Result<(), RecoverError> {
+        let at = match entry {
+            Entry::Record(_, Record::Publish(publish)) => publish.received_at,
+            Entry::Record(_, Record::Access(access)) => access.at,
+            Entry::Record(_, Record::Delivery(delivery)) => delivery.at,
+            Entry::Mark(_) => self.last,
+        };
+        let now = self.advance(at);
+        if matches!(entry, Entry::Record(_, Record::Access(access)) if access.detail == START) {
+            // What fell due while the node was away is made up for once, not once for every time it was missed.
+            self.host.tick(now, &mut self.outputs);
+        }
+        while let Some(due) = self.host.next_deadline().filter(|due| *due <= now) {
+            self.host.tick(due, &mut self.outputs);
+            self.leave_unsaid(unsaid);
+        }
+        if let Entry::Record(_, Record::Publish(publish)) = entry
+            && publish.origin.principal.starts_with("plugin:")
+        {
+            unsaid.remove(publish.topic);
+        }
+        self.broker.recover(entry).map_err(RecoverError::Core)?;
+        let mut events = std::mem::take(&mut self.events);
+        self.broker.take_events(&mut events);
+        for event in events.drain(..) {
+            self.show(node, &event, now);
+        }
+        self.events = events;
+        self.leave_unsaid(unsaid);
+        Ok(())
+    }
+
+    fn leave_unsaid(&mut self, unsaid: &mut Unsaid) {
+        for (plugin, output) in self.outputs.drain(..) {
+            unsaid.insert(output.topic.clone(), (plugin, output));
+        }
+    }
+}
+
+/// Why a node cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// An entry could not be read.
+    #[error("cannot read the journal to its end: {0}")]
+    Read(#[source] wardline_journal::ReadError),
+    /// The directory of the snapshots cannot be read.
+    #[error("{0}")]
+    Snapshots(#[source] wardline_journal::SnapshotFileError),
+    /// No snapshot can be used, and the journal does not begin at its beginning.
+    #[error(
+        "the journal begins at offset {first}, and no snapshot of what was before can be used ({error}): bring the \
+         data directory back from a backup"
+    )]
+    NoSnapshot {
+        /// The oldest record there is.
+        first: Offset,
+        /// What is wrong with the newest.
+        error: Box<snapshots::Unusable>,
+    },
+    /// A snapshot that another version wrote.
+    #[error("{0}")]
+    Snapshot(#[from] SnapshotError),
+    /// A plugin that does not understand what it remembered.
+    #[error("{0}")]
+    Plugin(#[from] NotASnapshot),
+    /// The core does not understand a record.
+    #[error("{0}")]
+    Core(#[source] wardline_core::RecoverError),
+}
