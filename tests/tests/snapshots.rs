@@ -11,7 +11,7 @@ use wardline_tests::{
 };
 use wardline_wire::{Connect, Packet, Publish, QoS, Version};
 
-/// Sixteen times what the quota below leaves to one snapshot.
+/// Of each publish.
 const PAYLOAD_BYTES: usize = 1_000;
 /// More than the journal may hold.
 const PUBLISHES: u64 = 30_000;

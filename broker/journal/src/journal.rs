@@ -55,7 +55,7 @@ impl Journal {
     ///
     /// # Errors
     /// When another process has it, another node or version wrote it, it is damaged, or cannot be written. Apart from
-    /// the lock file nothing is changed then.
+    /// the lock file, and a spare segment that goes, nothing is changed then.
     pub fn open(
         options: JournalOptions,
         on_progress: impl Fn(Progress) + Send + 'static,
@@ -162,9 +162,11 @@ impl Journal {
         self.durable()
     }
 
-    /// Waits until the first `entries` entries since it was opened are durable, at most so long; whether they are.
+    /// Waits until the first `entries` entries since it was opened are durable, at most so long; whether they are. Does
+    /// not wait for what will never be, once the journal is closed or has failed.
     pub fn wait_entries(&self, entries: u64, timeout: Duration) -> bool {
-        self.owner.shared.wait(timeout, |reached| reached.entries >= entries);
+        let timeout = if self.owner.lock.strong_count() == 0 { Duration::ZERO } else { timeout };
+        self.owner.shared.wait(timeout, |reached| reached.entries >= entries || reached.failure.is_some());
         self.durable_entries() >= entries
     }
 

@@ -119,6 +119,8 @@ pub(crate) fn recover(
     if let Some((base, path)) = files.last()
         && let Some(lost) = segment::open(storage, *base, path)?.1.lost
     {
+        // Nothing is made in another node's journal, or in one whose keys are not there.
+        closed_segments(storage, keys, &files, node)?;
         let identity = (node, lost.until, segment::HEADER_BYTES as u64);
         create_spare(directory, segment_bytes, storage)
             .and_then(|spare| name_segment(directory, spare, identity, keys, &mut [], storage))

@@ -186,7 +186,7 @@ impl Snapshots {
     /// already. Blocking.
     ///
     /// # Errors
-    /// What the operating system says; then it is as if nothing had been tried.
+    /// What the operating system says. Where the snapshot is there all the same, only its name may not be durable.
     pub fn write(&self, snapshot: &Snapshot) -> Result<(), SnapshotFileError> {
         let part = self.directory.join(PART_FILE);
         let io = |doing, file: &Path| {

@@ -157,7 +157,10 @@ pub struct Keeper {
     metrics: Arc<Metrics>,
     every_bytes: u64,
     carried_bytes_max: usize,
+    /// Held while the disk is waited for, by those only who take snapshots and release segments.
     state: Mutex<State>,
+    /// What `state` says, for whoever asks: nobody waits for it.
+    kept: Mutex<Kept>,
 }
 
 /// Where a snapshot was taken.
@@ -183,7 +186,6 @@ struct State {
     last: Option<(Instant, Duration)>,
     /// Bytes released since the start.
     released: u64,
-    owed: Option<(Offset, Arc<str>)>,
 }
 
 impl Keeper {
@@ -193,17 +195,13 @@ impl Keeper {
         let state = State { taken: node.began_with().into_iter().collect(), ..State::default() };
         let every_bytes = EVERY_BYTES.min(quota_bytes / QUOTA_PARTS);
         let carried_bytes_max = CARRIED_BYTES_MAX.min(quota_bytes / CARRIED_QUOTA_PARTS) as usize;
-        Self { node, journal, metrics, every_bytes, carried_bytes_max, state: Mutex::new(state) }
+        let kept = Mutex::new(state.kept(None));
+        Self { node, journal, metrics, every_bytes, carried_bytes_max, state: Mutex::new(state), kept }
     }
 
-    /// What the journal is kept for.
+    /// What the journal is kept for. Never waits for the disk.
     pub fn kept(&self) -> Kept {
-        let state = self.state.lock();
-        Kept {
-            number: state.taken.back().map(|place| place.number),
-            from: state.oldest(),
-            owed: state.owed.clone(),
-        }
+        self.kept.lock().clone()
     }
 
     /// Takes one now. Blocking.
@@ -236,7 +234,7 @@ impl Keeper {
         }
         snapshots.write(&snapshot)?;
         state.taken.push_back(Place { number, offset, needs: horizon });
-        (state.bytes, state.journaled, state.owed) = (snapshot.state.len() as u64, journaled, owed);
+        (state.bytes, state.journaled) = (snapshot.state.len() as u64, journaled);
         self.metrics.snapshot_pause.observe(pause.as_secs_f64());
         self.metrics.snapshot_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
         let (bytes, took) = (state.bytes, begun.elapsed());
@@ -245,6 +243,7 @@ impl Keeper {
         while state.taken.len() > SNAPSHOTS_KEPT {
             state.taken.pop_front();
         }
+        *self.kept.lock() = state.kept(owed);
         snapshots.prune()?;
         Ok(())
     }
@@ -254,15 +253,16 @@ impl Keeper {
         let mut wanted = self.node.to_carry(until, self.carried_bytes_max);
         if wanted.is_none() && self.journal.pressure() >= Pressure::Near {
             // What the audit store lacks stays in any case.
-            let until = self.shed_point().min(until).min(audited_up_to.unwrap_or(Offset(0)));
-            let publishes = self.node.shed_below(until);
+            let shed_until = self.shed_point().min(until).min(audited_up_to.unwrap_or(Offset(0)));
+            let publishes = self.node.shed_below(shed_until);
             if publishes > 0 {
                 tracing::warn!(
                     publishes,
                     "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
                 );
             }
-            wanted = self.node.to_carry(until, self.carried_bytes_max);
+            // What is not shed, as alerts, must not hold back the segments that the shedding was for.
+            wanted = self.node.to_carry(shed_until, self.carried_bytes_max);
         }
         let wanted = wanted.unwrap_or_default();
         let mut carried = Vec::with_capacity(wanted.len());
@@ -310,6 +310,11 @@ impl Keeper {
 }
 
 impl State {
+    /// `owed`: who was owed the oldest when the newest snapshot was taken, and what.
+    fn kept(&self, owed: Option<(Offset, Arc<str>)>) -> Kept {
+        Kept { number: self.taken.back().map(|place| place.number), from: self.oldest(), owed }
+    }
+
     /// From where on the journal is needed, once two snapshots are safe.
     fn oldest(&self) -> Option<Offset> {
         (self.taken.len() >= SNAPSHOTS_KEPT).then(|| self.taken.front().map(|place| place.needs))?

@@ -4,6 +4,8 @@ use super::disk::Fault;
 use super::*;
 
 const DIRECTORY: &str = "journal";
+/// Longer than a test may take.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 fn open_faulty() -> (Journal, SimulatedDisk, mpsc::Receiver<Progress>) {
     let disk = SimulatedDisk::new(1);
@@ -35,6 +37,7 @@ fn poisons(fault: Fault, doing: &str) {
     disk.set_fault(None);
     let syncs = disk.syncs();
     assert_eq!(journal.append(&publish(b"after")), Offset(2));
+    assert!(!journal.wait_entries(journal.entries(), NEVER), "what never comes is not waited for");
     assert!(journal.failure().is_some());
     assert!(journal.close().is_err());
     assert_eq!(disk.syncs(), syncs, "a failed sync is never tried again");
@@ -174,6 +177,7 @@ fn closing_makes_everything_durable_and_later_appends_are_let_go() {
         let clone = journal.clone();
         clone.close().unwrap();
         journal.append(&publish(b"too late"));
+        assert!(!journal.wait_entries(journal.entries(), NEVER), "what never comes is not waited for");
         assert_eq!((journal.durable(), journal.next_offset()), (Offset(100), Offset(101)));
         disk.cut_power();
         assert_eq!(read_all_on(&disk, Path::new(DIRECTORY)).len(), 100, "{commit}");

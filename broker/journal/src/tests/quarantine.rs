@@ -178,6 +178,10 @@ fn what_the_audit_store_has_beyond_the_end_is_not_used_again() {
     let options = written(directory.path(), None);
     let cuts = mend(&options, RECORDS + 17);
     assert_eq!(lost_by(&cuts), (RECORDS..RECORDS + 17).collect::<Vec<_>>());
+    let before = segments(&options);
+    let other = JournalOptions { node: 9, ..options.clone() };
+    assert!(matches!(Journal::open(other, |_| {}), Err(OpenError::Node { .. })));
+    assert_eq!(segments(&options), before, "another node makes nothing there");
     assert_eq!(lost(&options), (lost_by(&cuts), RECORDS + 17));
 }
 

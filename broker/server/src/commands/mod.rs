@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub mod acl;
 pub mod audit;
+pub mod bench;
 pub mod certs;
 pub mod check;
 pub mod demo;
@@ -80,6 +81,8 @@ enum Command {
     Replay(replay::Args),
     /// Play a ward of devices against a broker, from a model or a recording
     Simulate(simulate::Args),
+    /// Put load on any MQTT broker: messages, latency, connections, and what they cost it
+    Bench(bench::Args),
     /// Ask a running broker how it is: sessions, lanes, journal, audit lag, alerts and alarms
     Status(status::Args),
 }
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Journal(args) => journal::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Status(args) => status::run(args),
     };
     match outcome {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wardline_core::{START, SnapshotError};
-use wardline_journal::{Entry, Journal, Offset, Reader, Record};
+use wardline_journal::{Access, AccessEvent, Entry, Journal, Offset, Reader, Record};
 use wardline_plugin_api::{NotASnapshot, Output};
 
 use super::Inner;
@@ -83,7 +83,7 @@ impl Inner {
             Entry::Mark(_) => self.last,
         };
         let now = self.advance(at);
-        if matches!(entry, Entry::Record(_, Record::Access(access)) if access.detail == START) {
+        if matches!(entry, Entry::Record(_, Record::Access(access)) if is_start(access)) {
             // What fell due while the node was away is made up for once, not once for every time it was missed.
             self.host.tick(now, &mut self.outputs);
         }
@@ -112,6 +112,11 @@ impl Inner {
             unsaid.insert(output.topic.clone(), (plugin, output));
         }
     }
+}
+
+/// Whether a record is that of a node's start. What it says is said of filters too, which clients choose.
+fn is_start(access: &Access<'_>) -> bool {
+    access.event == AccessEvent::Reload && access.detail == START
 }
 
 /// Why a node cannot begin.
@@ -143,4 +148,84 @@ pub enum RecoverError {
     /// The core does not understand a record.
     #[error("{0}")]
     Core(#[source] wardline_core::RecoverError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use jiff::Timestamp;
+    use parking_lot::Mutex;
+    use wardline_core::Limits;
+    use wardline_journal::{JournalOptions, Log, Origin};
+    use wardline_plugin_api::{Input, Plugin};
+
+    use super::*;
+    use crate::{host::Host, metrics::Metrics, node::Node};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
+    /// Has one deadline, and remembers when it was told of it.
+    struct Timer {
+        deadline: Option<Timestamp>,
+        told: Arc<Mutex<Vec<Timestamp>>>,
+    }
+
+    impl Plugin for Timer {
+        fn name(&self) -> &'static str {
+            "timer"
+        }
+
+        fn interests(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn handle(&mut self, _input: Input<'_>, now: Timestamp, _out: &mut Vec<Output>) {
+            self.deadline = None;
+            self.told.lock().push(now);
+        }
+
+        fn next_deadline(&self) -> Option<Timestamp> {
+            self.deadline
+        }
+
+        fn snapshot(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn restore(&mut self, _: &[u8]) -> Result<(), NotASnapshot> {
+            Ok(())
+        }
+    }
+
+    /// When a deadline of second 5 is served that only a record of second 60 follows.
+    fn served_before(event: AccessEvent) -> Timestamp {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(JournalOptions::new(directory.path(), 1), |_| {}).unwrap();
+        let origin = Origin { client: "c", principal: "device:c", peer: "10.0.0.1:1" };
+        let reason = "denied";
+        journal.append(&Record::Access(Access {
+            at: at(60),
+            event,
+            origin,
+            detail: START,
+            reason,
+            state: &[],
+        }));
+        assert!(journal.wait_entries(journal.entries(), Duration::from_secs(60)));
+        let told = Arc::default();
+        let host = Host::new(vec![Box::new(Timer { deadline: Some(at(5)), told: Arc::clone(&told) })]);
+        Node::recover(1, Limits::default(), journal, host, Arc::new(Metrics::new())).unwrap();
+        let told = told.lock();
+        assert_eq!(told.len(), 1);
+        told[0]
+    }
+
+    #[test]
+    fn a_deadline_is_served_late_only_where_the_node_was_away() {
+        assert_eq!(served_before(AccessEvent::Reload), at(60));
+        assert_eq!(served_before(AccessEvent::Subscribe), at(5), "a filter that is called like a start");
+    }
 }

@@ -181,7 +181,11 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-fn client_config(credentials: &Credentials) -> Result<ClientConfig, CredentialsError> {
+/// How TLS is spoken with these credentials.
+///
+/// # Errors
+/// The file that cannot be used, and why; or that none says whom to trust.
+pub fn client_config(credentials: &Credentials) -> Result<ClientConfig, CredentialsError> {
     let ca = credentials.ca.as_deref().ok_or(CredentialsError::NoAuthority)?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca)? {
