@@ -21,6 +21,8 @@ use crate::simulate::identity::{BrokerUrl, Credentials, client_config};
 const WINDOW: u16 = 16;
 const WINDOW_QOS_0: u16 = 256;
 const WINDOW_RATE: u16 = 1_024;
+/// Microseconds that an idle thread of the load stays away, where latency is not what is measured.
+const PAUSE_US: u64 = 200;
 /// Descriptors that are not connections: timers of the publishers come on top.
 const DESCRIPTORS_KEPT: u64 = 64;
 
@@ -47,6 +49,10 @@ pub struct Args {
     /// Threads of the load
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Microseconds that a thread with nothing to do stays away, so that the broker need not wake it for each message
+    /// [default: 200; 0 with a rate, and for connections]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pause: Option<u64>,
     /// Beginning of client identifiers and topics [default: bench-PID, so that no other run is met]
     #[arg(long)]
     prefix: Option<String>,
@@ -155,7 +161,8 @@ pub fn run(args: Args) -> Outcome {
 fn tell(report: &Report, json: Option<&std::path::Path>) -> Outcome {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
     let Some(path) = json else { return print(&mut std::io::stdout(), &report.to_string()) };
-    let mut text = serde_json::to_string_pretty(report).map_err(|error| failed("cannot write JSON", &error))?;
+    let mut text =
+        serde_json::to_string_pretty(report).map_err(|error| failed("cannot write JSON", &error))?;
     text.push('\n');
     if path.as_os_str() == "-" {
         print(&mut std::io::stderr(), &report.to_string())?;
@@ -166,7 +173,8 @@ fn tell(report: &Report, json: Option<&std::path::Path>) -> Outcome {
 }
 
 fn print(to: &mut impl Write, text: &str) -> Outcome {
-    to.write_all(text.as_bytes()).map_err(|error| Failure::failed(format!("cannot write the report: {error}")))
+    to.write_all(text.as_bytes())
+        .map_err(|error| Failure::failed(format!("cannot write the report: {error}")))
 }
 
 fn plan(args: &Args) -> Plan {
@@ -196,6 +204,8 @@ fn plan(args: &Args) -> Plan {
         (None, QoS::AtMostOnce) => WINDOW_QOS_0,
         (None, _) => WINDOW,
     });
+    let flood = rate_per_second.is_none() && scenario != Scenario::Connect;
+    let pause = Duration::from_micros(args.pause.unwrap_or(if flood { PAUSE_US } else { 0 }));
     let seconds = args.seconds.unwrap_or(Duration::from_secs(if kind == Kind::Connect { 1 } else { 10 }));
     let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     Plan {
@@ -214,6 +224,7 @@ fn plan(args: &Args) -> Plan {
         warmup: args.warmup,
         measured: seconds,
         threads: args.threads,
+        pause,
         keep_alive: args.keep_alive,
         prefix: args.prefix.clone().unwrap_or_else(|| format!("bench-{}", std::process::id())),
         pid: args.pid,
@@ -224,7 +235,11 @@ fn plan(args: &Args) -> Plan {
 fn descriptors_for(plan: &Plan) -> u64 {
     let connections = match plan.scenario {
         Scenario::Connect => u64::from(plan.connections),
-        _ => 2 * u64::from(plan.publishers) + u64::from(plan.subscribers) + u64::from(plan.subscriptions) / 1_000,
+        _ => {
+            2 * u64::from(plan.publishers)
+                + u64::from(plan.subscribers)
+                + u64::from(plan.subscriptions) / 1_000
+        }
     };
     connections + DESCRIPTORS_KEPT
 }
@@ -325,6 +340,8 @@ mod tests {
         assert_eq!(numbers("slow"), (1, 1, 0, Some(1_000.0)));
         assert_eq!(planned("idle").scenario, Scenario::Connect);
         assert_eq!(planned("connect --seconds 0.5").measured, Duration::from_millis(500));
+        let pauses = ["fan-in", "fan-in --pause 0", "rate", "fan-in --rate 9", "connect"];
+        assert_eq!(pauses.map(|line| planned(line).pause.as_micros()), [200, 0, 0, 0, 0]);
         assert_eq!(planned("fan-in --mqtt 5").version, Version::V5);
     }
 
@@ -339,7 +356,9 @@ mod tests {
         assert!(refused("fan-in --qos 2 --window 0").contains("window of 0"));
         assert!(refused("fan-in --url mqtts://localhost").contains("--ca"));
         assert!(refused("fan-in --token /nonexistent.jwt").contains("/nonexistent.jwt"));
-        for wrong in ["", "storm", "fan-in --mqtt 6", "fan-in --qos 3", "fan-in --seconds x", "fan-in --cert a"] {
+        for wrong in
+            ["", "storm", "fan-in --mqtt 6", "fan-in --qos 3", "fan-in --seconds x", "fan-in --cert a"]
+        {
             assert!(args(wrong).is_err(), "{wrong}");
         }
     }
