@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
-use wardline_tests::{Broker, DEADLINE, Exit, Heard, RawClient, Site, ack, record, wardline};
+use wardline_tests::{Broker, DEADLINE, Exit, Heard, RawClient, Site, ack, connect, record, wardline};
 use wardline_wire::{Packet, Publish, Version};
 
 const READING: &str = "telemetry/icu-3/b12/mon-12/spo2";
@@ -112,6 +112,9 @@ fn near_the_quota_telemetry_waits_while_people_go_on() {
     let broker = Broker::start_with(&site, &SMALL_QUOTA);
     let mut pager = RawClient::connected(broker.address("station"), Version::V5, "pager");
     pager.subscribe("wardline/alarms/#");
+    let mut archive = connect(Version::V5, "archive");
+    archive.properties.session_expiry = Some(3_600);
+    RawClient::connected_by(broker.address("lab"), archive).subscribe("telemetry/#");
     let mut monitor = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
     let taken = fill(&mut monitor, &broker);
     assert!((20..128).contains(&taken), "{taken}");
@@ -126,7 +129,7 @@ fn near_the_quota_telemetry_waits_while_people_go_on() {
         let alarm = json(&publish.payload);
         assert_eq!(*since.get_or_insert_with(|| alarm["since"].clone()), alarm["since"]);
         priorities.push(alarm["priority"].as_str().unwrap().to_owned());
-        assert!(alarm["text"].as_str().unwrap().contains("room left of 1.0 MiB"), "{alarm}");
+        assert!(alarm["text"].as_str().unwrap().contains("of room left of 1.0 MiB"), "{alarm}");
     }
     assert!(
         priorities
@@ -142,9 +145,21 @@ fn near_the_quota_telemetry_waits_while_people_go_on() {
     }
 
     assert!(is_silent(&mut monitor));
+    // Nor does it stand in the way of what its sender has to say besides.
+    monitor.send(&Packet::PingReq);
+    assert_eq!(monitor.receive(), Packet::PingResp);
+    monitor.deliver("limits/icu-3/b12/spo2", r#"{"low":86}"#, taken + 2);
+    // The audit store has none of it, so that nothing can be shed.
+    assert_eq!(broker.metric::<u64>("wardline_publishes_overflowed_total"), 0);
     assert!(broker.metric::<u64>("wardline_journal_stored_bytes") > 1 << 20);
     let text = String::from_utf8(wardline_status(&broker, &[]).stdout).unwrap();
-    assert!(text.contains("pressure full") && text.contains("alarm     journal-space"), "{text}");
+    assert!(
+        text.contains("pressure full") && text.contains("alarm     journal-space, priority high"),
+        "{text}"
+    );
+    // People have written since the alarm grew, and its text says what is left now.
+    let room = text.split("room for ").nth(1).unwrap().split(',').next().unwrap();
+    assert!(text.contains(&format!("the journal has {room} of room left")), "{text}");
     assert!(text.contains("is kept for the audit store"), "{text}");
     broker.kill();
 
@@ -365,6 +380,17 @@ fn a_data_directory_that_is_gone_ends_the_broker_at_once() {
     let end = broker.wait();
     assert_eq!(end.status, Some(1), "{}", end.said);
     assert!(end.said.contains("data/journal was removed or replaced"), "{}", end.said);
+    is_for_people(&end);
+}
+
+#[test]
+fn a_lock_file_that_is_gone_ends_the_broker_at_once() {
+    let site = Site::new();
+    let mut broker = Broker::start(&site);
+    fs::remove_file(site.path().join("data/journal/lock")).unwrap();
+    let end = broker.wait();
+    assert_eq!(end.status, Some(1), "{}", end.said);
+    assert!(end.said.contains("or the file `lock` in it was"), "{}", end.said);
     is_for_people(&end);
 }
 

@@ -184,7 +184,8 @@ fn a_clean_stop_leaves_nothing_to_read_again_and_a_damaged_snapshot_costs_only_t
     assert_eq!(states(&mut late, RETAINED).len(), usize::from(RETAINED));
     drop(late);
     assert_eq!(broker.terminate().status, Some(0));
-    assert_eq!(files(&journal, ".snap").len(), 2);
+    let sound = files(&journal, ".snap");
+    assert!(sound.len() == 1 && sound != snapshots, "{sound:?}");
 }
 
 #[test]

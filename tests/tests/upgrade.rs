@@ -1,7 +1,7 @@
 //! A broker goes on where an earlier version of it was killed: with that version's journal, snapshot, audit store and keys.
 //!
 //! `tests/data-directories/VERSION` is what [`leave_much_open`] leaves. To add the version that is to be released:
-//! `WARDLINE_KEEP_AS=VERSION cargo nextest run -p wardline-tests --test upgrade --run-ignored only`
+//! `WARDLINE_KEEP_AS=VERSION cargo nextest run -p wardline-tests --test upgrade this_version`
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test asserts")]
 
@@ -33,7 +33,14 @@ fn come_back(broker: &Broker, client: &str) -> RawClient {
 
 fn publish(topic: &str, payload: &str, qos: QoS, retain: bool) -> Packet {
     let (topic, payload) = (topic.into(), payload.to_owned().into());
-    Packet::Publish(Publish { topic, payload, qos, retain, packet_id: Some(packet_id(9)), ..Publish::default() })
+    Packet::Publish(Publish {
+        topic,
+        payload,
+        qos,
+        retain,
+        packet_id: Some(packet_id(9)),
+        ..Publish::default()
+    })
 }
 
 fn exactly_once(client: &mut RawClient, topic: &str, payload: &str) {
@@ -81,7 +88,9 @@ fn leave_much_open(site: &Site) {
     lab.deliver("calls/1", "of the second life", 1);
     lab.deliver("tasks/1", "of the second life", 2);
     exactly_once(&mut lab, "samples/1", "once");
-    assert!(matches!(half.receive(), Packet::Publish(publish) if publish.packet_id == Some(packet_id(IN_FLIGHT))));
+    assert!(
+        matches!(half.receive(), Packet::Publish(publish) if publish.packet_id == Some(packet_id(IN_FLIGHT)))
+    );
     lab.deliver("telemetry/icu-3/b12/mon-12/spo2", "80", 3);
     broker.kill();
     drop(gone);
@@ -101,7 +110,10 @@ fn goes_on(site: &Site) {
     assert_eq!(&*next(&mut come_back(&broker, "nurse")).topic, "alerts/icu-3/nurse/high/b12/spo2-low");
     let mut half = come_back(&broker, "half");
     let Packet::Publish(again) = half.receive() else { panic!("what is in flight is sent again") };
-    assert!(again.dup && again.packet_id == Some(packet_id(IN_FLIGHT)) && *again.payload == *b"once", "{again:?}");
+    assert!(
+        again.dup && again.packet_id == Some(packet_id(IN_FLIGHT)) && *again.payload == *b"once",
+        "{again:?}"
+    );
 
     let mut kitchen = RawClient::connected(broker.address("lab"), Version::V5, "kitchen");
     kitchen.subscribe("ward/+/diet");
@@ -145,6 +157,13 @@ fn copy(from: &Path, to: &Path) {
 fn a_broker_goes_on_where_this_version_was_killed() {
     let site = Site::new();
     leave_much_open(&site);
+    if let Ok(version) = std::env::var("WARDLINE_KEEP_AS") {
+        for from in state(&site) {
+            let to = kept(&version).join(from.file_name().unwrap());
+            fs::create_dir_all(kept(&version)).unwrap();
+            copy(&from, &to);
+        }
+    }
     goes_on(&site);
 }
 
@@ -156,17 +175,5 @@ fn a_broker_goes_on_where_an_earlier_version_was_killed() {
             copy(&kept(version).join(to.file_name().unwrap()), &to);
         }
         goes_on(&site);
-    }
-}
-
-#[test]
-#[ignore = "writes into the checkout, once for a release"]
-fn keep_a_data_directory() {
-    let version = std::env::var("WARDLINE_KEEP_AS").unwrap();
-    let site = Site::new();
-    leave_much_open(&site);
-    fs::create_dir_all(kept(&version)).unwrap();
-    for from in state(&site) {
-        copy(&from, &kept(&version).join(from.file_name().unwrap()));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     connection::{Connection, ConnectionId},
     limits::{ClientLimits, Limit, Limits, Reached},
     presence::Presence,
+    queues::Overflow,
     retained::Retained,
     route::{Entry, Hit, Target},
     session::{Session, SessionId},
@@ -184,6 +185,7 @@ pub struct Broker<L> {
     /// Each is in the lanes or in flight of a connected pager, and so no more than the journal has room for alerts.
     pub(crate) outstanding: HashMap<Offset, Outstanding>,
     pub(crate) counters: Counters,
+    pub(crate) overflow: Overflow,
     pub(crate) routed: u64,
     pub(crate) hits: Vec<Hit>,
     pub(crate) encoded: Vec<u8>,
@@ -222,6 +224,7 @@ impl<L: Log> Broker<L> {
             events: Vec::new(),
             outstanding: HashMap::new(),
             counters: Counters::default(),
+            overflow: Overflow::default(),
             routed: 0,
             hits: Vec::new(),
             encoded: Vec::new(),

@@ -254,6 +254,11 @@ impl Lanes {
         self.alerts.len() + self.telemetry.len() + self.qos0.len()
     }
 
+    /// QoS 1 and 2 telemetry: how many publishes, and their bytes as [`Outgoing::bytes`].
+    pub(crate) fn telemetry_waiting(&self) -> (usize, usize) {
+        (self.telemetry.len(), self.telemetry.bytes())
+    }
+
     /// How many of them are alerts.
     pub(crate) fn alerts_len(&self) -> usize {
         self.alerts.len()

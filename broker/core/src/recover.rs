@@ -8,6 +8,7 @@ use wardline_wire::{PacketId, QoS};
 
 use crate::{
     broker::{Broker, Counters, Event},
+    queues::Overflow,
     session::{InFlight, SessionId},
     state,
     stored::Stored,
@@ -134,6 +135,7 @@ impl<L: Log> Broker<L> {
         self.recovering = false;
         // Counted are the broker's own doings since it started, not those it read of.
         self.counters = Counters::default();
+        self.overflow = Overflow::default();
         self.access(AccessEvent::Reload, Origin::default(), START, "", &[], now);
         let ids: Vec<SessionId> = self
             .sessions

@@ -175,6 +175,7 @@ impl<L: Log> Broker<L> {
         let dropped = session.lanes.push(outgoing, connection.is_some(), &self.limits);
         self.counters.shed += dropped.shed;
         self.counters.overflowed += dropped.overflowed;
+        self.overflow.add(dropped.overflowed, &session.client);
         self.wake(connection?);
         connection
     }

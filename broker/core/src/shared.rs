@@ -147,6 +147,13 @@ impl Groups {
         })
     }
 
+    /// As [`crate::lane::Lanes::telemetry_waiting`], of each group with its subscription.
+    pub(crate) fn telemetry_waiting(&self) -> impl Iterator<Item = (&Arc<str>, (usize, usize))> {
+        self.slab.iter().map(|(_, Group { subscription, telemetry, .. })| {
+            (subscription, (telemetry.len(), telemetry.bytes()))
+        })
+    }
+
     /// Each group with its subscription and what waits with it, alerts first, for a snapshot.
     pub(crate) fn saved(&self) -> impl Iterator<Item = (GroupId, &str, [Vec<Saved<'_>>; 2])> {
         self.slab.iter().map(|(index, group)| {
@@ -333,7 +340,9 @@ impl<L: Log> Broker<L> {
                 present.into_iter().for_each(|connection| self.wake(connection));
             }
             Lane::Telemetry => {
-                self.counters.overflowed += group.telemetry.offer(published.clone(), soon, &quota, limits);
+                let overflowed = group.telemetry.offer(published.clone(), soon, &quota, limits);
+                self.counters.overflowed += overflowed;
+                self.overflow.add(overflowed, &group.subscription);
             }
         }
         None

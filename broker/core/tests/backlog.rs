@@ -13,8 +13,8 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use support::*;
-use wardline_core::{ConnectionId, Event, Limits, QueueFull, Transmit};
-use wardline_journal::DeliveryStep;
+use wardline_core::{ConnectionId, Event, Limits, QueueFull, Queues, Transmit};
+use wardline_journal::{DeliveryStep, Log};
 use wardline_wire::{Decoder, Disconnect, Packet, Publish, PublishProperties, QoS, ReasonCode, Version};
 
 /// A head of so many publishes, so that what follows waits in the journal.
@@ -174,6 +174,47 @@ fn a_full_queue_keeps_what_was_promised_first() {
 #[test]
 fn a_full_queue_keeps_the_newest_where_that_is_declared() {
     assert_eq!(kept_of_thirteen(QueueFull::DropOldest), numbers(4..=13));
+}
+
+#[test]
+fn the_fullest_queue_is_named_and_so_is_whose_overflowed_last() {
+    let limits = Limits { queued_messages_max: 10, queued_bytes_max: 10_000, ..Limits::default() };
+    let mut ward = ward_with(limits.clone());
+    let (pager, device) = ward.pager_and_device("t", 1);
+    let (reader, _) = ward.connect(resume("reader"));
+    ward.ask(reader, subscribe("$share/readers/#", 1));
+    assert_eq!(ward.broker.queues(), Queues::default());
+    ward.lose(pager);
+    ward.lose(reader);
+
+    send(&mut ward, device, "t", 1, 1..=3);
+    send(&mut ward, device, "alerts/t", 1, 4..=20);
+    send(&mut ward, device, "other", 1, 21..=24);
+    let fullest = |ward: &Ward| {
+        let queue = ward.broker.queues().fullest.unwrap();
+        (queue.name.to_string(), queue.messages)
+    };
+    assert_eq!(fullest(&ward), ("$share/readers/#".to_owned(), 7), "alerts have no quota");
+    assert_eq!(fullest(&ward.restart()), fullest(&ward));
+
+    // Few, but large.
+    let large = publish("t", &"x".repeat(7_000), 1, 30);
+    ward.ask(device, Packet::Publish(large));
+    let queue = ward.broker.queues().fullest.unwrap();
+    assert_eq!((&*queue.name, queue.messages), ("$share/readers/#", 8));
+    assert!(queue.messages_share(&limits) < queue.bytes_share(&limits) && queue.bytes_share(&limits) <= 1.0);
+
+    assert_eq!(ward.broker.queues().overflowed, 0);
+    send(&mut ward, device, "t", 1, 31..=40);
+    let queues = ward.broker.queues();
+    assert!(queues.overflowed > 0);
+    assert_eq!(queues.overflowed_last.as_deref(), Some("$share/readers/#"));
+    assert_eq!(queues.overflowed, ward.broker.counters().overflowed);
+
+    // What goes for the journal's room is no queue's doing.
+    let until = ward.broker.log().next_offset();
+    assert!(ward.broker.shed_below(until) > 0);
+    assert_eq!(ward.broker.queues(), Queues { fullest: None, ..queues });
 }
 
 #[test]

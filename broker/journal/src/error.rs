@@ -13,9 +13,9 @@ use crate::segment::FORMAT_VERSION;
 /// A segment that does not hold what was written to it.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} is damaged at byte {position}: {flaw}; nothing was changed. Check the disk; then restore the directory from a \
-     backup, or take out what is damaged with `wardline journal quarantine`",
-    file.display()
+    "{} is damaged at byte {position}: {flaw}; nothing was changed. {mend}",
+    file.display(),
+    mend = self.mend()
 )]
 pub struct Damage {
     /// The segment.
@@ -24,6 +24,30 @@ pub struct Damage {
     pub position: u64,
     /// What is wrong there.
     pub flaw: Flaw,
+}
+
+impl Damage {
+    /// What to do about it, in words.
+    fn mend(&self) -> &'static str {
+        match self.flaw {
+            Flaw::Name(_) => {
+                "Give the file its own name back, or, where another has it, move this one out of the directory"
+            }
+            // A whole segment, of records that the one before it has, too.
+            Flaw::Order { expected, found } if self.position == 0 && found < expected => {
+                "This file or the one before it is a copy, or comes from another journal: find out which does not belong \
+                 there, and move it out of the directory"
+            }
+            Flaw::Magic => {
+                "If somebody has put the file there, move it out of the directory. Otherwise check the disk; then restore \
+                 the directory from a backup, or take out what is damaged with `wardline journal quarantine`"
+            }
+            _ => {
+                "Check the disk; then restore the directory from a backup, or take out what is damaged with `wardline \
+                 journal quarantine`"
+            }
+        }
+    }
 }
 
 /// What is wrong at a place of a segment.
@@ -47,6 +71,9 @@ pub enum Flaw {
     /// Not a segment of a journal.
     #[error("it does not begin as a journal segment")]
     Magic,
+    /// A sound segment whose records begin elsewhere than its name says.
+    #[error("it is the segment that begins at offset {0}, under another name")]
+    Name(Offset),
     /// Records are missing, or there twice.
     #[error("offset {expected} should follow, but {found} does")]
     Order {
@@ -104,7 +131,8 @@ pub enum OpenError {
     },
     /// The journal of another node.
     #[error(
-        "{} belongs to node {found}, but this is node {expected}; correct `node.id` or the data directory",
+        "{} belongs to node {found}, but this is node {expected}; correct `node.id` or the data directory, or, where only \
+         this file is another node's, move it out of the directory",
         file.display()
     )]
     Node {
@@ -231,10 +259,10 @@ pub enum ReadError {
 /// on the disk is unknown, and asking again would answer for pages that were already dropped.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
-    /// The directory is not the one that was opened.
+    /// The directory is not the one that was opened, or is not locked any more.
     #[error(
-        "the journal {} was removed or replaced while it was in use; no further publish is acknowledged. \
-         Bring the directory back, then restart",
+        "the journal {} was removed or replaced while it was in use, or the file `lock` in it was; no further publish is \
+         acknowledged. Bring the directory back unless it is there, then restart",
         directory.display()
     )]
     Gone {

@@ -12,7 +12,7 @@ use crate::error::{Failure, OpenError, ReadError, ReleaseError};
 use crate::fetch;
 use crate::index::Segments;
 use crate::keys::KeyRing;
-use crate::options::JournalOptions;
+use crate::options::{Commit, JournalOptions};
 use crate::reader::Reader;
 use crate::record::{Log, Mark, Offset, Record};
 use crate::recovery::{self, Recovery};
@@ -35,6 +35,7 @@ pub struct Journal {
 #[derive(Debug)]
 struct Owner {
     directory: PathBuf,
+    commit: Commit,
     node: u16,
     shared: Arc<Shared>,
     segments: Arc<Mutex<Segments>>,
@@ -132,6 +133,7 @@ impl Journal {
         };
         let owner = Owner {
             directory,
+            commit,
             node,
             shared,
             segments,
@@ -143,6 +145,11 @@ impl Journal {
             lock: held,
         };
         Ok((owner, report, writer))
+    }
+
+    /// What it promises of a record that it has told durable.
+    pub fn commit(&self) -> Commit {
+        self.owner.commit
     }
 
     /// All records below are durable, as the commit mode defines it: their acknowledgements may leave.

@@ -61,7 +61,7 @@ pub use options::{
     Commit, CommitParseError, JournalOptions, QUOTA_BYTES_DEFAULT, QUOTA_SEGMENTS_MIN, SEGMENT_BYTES_DEFAULT,
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
-pub use quarantine::{Cut, quarantine};
+pub use quarantine::{Cut, Known, quarantine};
 pub use reader::Reader;
 pub use record::{
     Access, AccessEvent, Delivery, DeliveryStep, Entry, Log, Mark, Offset, Origin, Outcome, Publish, Record,

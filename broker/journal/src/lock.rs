@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::error::{Failure, OpenError};
 
@@ -17,6 +18,8 @@ const PID_BYTES_MAX: u64 = 20;
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    /// Locked too: who removes the lock file is not to let another process in.
+    _directory: File,
 }
 
 impl Lock {
@@ -24,6 +27,13 @@ impl Lock {
     pub(crate) fn acquire(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(LOCK_FILE);
         let failed = |source| OpenError::io("lock", &path, source);
+        let locked = |pid| OpenError::Locked { directory: directory.to_owned(), pid };
+        let itself = File::open(directory).map_err(failed)?;
+        // Any other answer is that of a network file system, which locks only what is open for writing: there the lock file
+        // has to do.
+        if take(&itself) == Err(Errno::WOULDBLOCK) {
+            return Err(locked(File::open(&path).ok().and_then(|file| holder(&file))));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -31,15 +41,13 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match take(&file) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(OpenError::Locked { directory: directory.to_owned(), pid: holder(&file) });
-            }
+            Err(Errno::WOULDBLOCK) => return Err(locked(holder(&file))),
             Err(error) => return Err(failed(error.into())),
         }
         write_holder(&mut file).map_err(failed)?;
-        Ok(Self { file })
+        Ok(Self { file, _directory: itself })
     }
 
     /// Whether `directory` still has the file that is locked: without it the journal was removed or replaced, and
@@ -59,11 +67,15 @@ impl Lock {
     }
 }
 
+fn take(file: &File) -> Result<(), Errno> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
 /// The process that has the journal in `directory` open, where there is one and its lock file says which.
 pub fn in_use_by(directory: &Path) -> Option<u32> {
     let file = File::open(directory.join(LOCK_FILE)).ok()?;
     let answer = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-    (answer == Err(rustix::io::Errno::WOULDBLOCK)).then(|| holder(&file))?
+    (answer == Err(Errno::WOULDBLOCK)).then(|| holder(&file))?
 }
 
 /// Who wrote the lock file; only a hint for people.

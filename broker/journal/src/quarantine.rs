@@ -43,10 +43,19 @@ pub struct Cut {
     pub position: u64,
     /// What was wrong.
     pub flaw: String,
-    /// The segment as it was, whole.
-    pub kept: PathBuf,
+    /// The segment as it was, whole; `None` where it is missing.
+    pub kept: Option<PathBuf>,
     /// Offsets of the records that the journal has lost.
     pub lost: Range<u64>,
+}
+
+/// What others know of a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Offsets below it are used, even where the journal does not know them.
+    pub used: Offset,
+    /// Records from here on are needed.
+    pub needed: Offset,
 }
 
 /// A segment as far as it can be read.
@@ -67,8 +76,8 @@ struct Found {
 }
 
 /// Mends the journal that `options` name: keeps damaged segments in the directory `into` and has the journal say which
-/// records it has lost, as of `at`. Offsets below `audited` count as used even where the journal does not know them.
-/// Nothing is done where nothing is damaged. No broker may run.
+/// records it has lost, as of `at`; what is `known` besides the journal says what is missing at its ends. Nothing is done
+/// where nothing is damaged. No broker may run.
 ///
 /// # Errors
 /// When the journal is in use or another node's, a key is missing, or a file cannot be read or written. What was done until
@@ -76,7 +85,7 @@ struct Found {
 pub fn quarantine(
     options: &JournalOptions,
     into: &Path,
-    audited: Offset,
+    known: Known,
     at: Timestamp,
 ) -> Result<Vec<Cut>, OpenError> {
     let directory = &options.directory;
@@ -92,19 +101,35 @@ pub fn quarantine(
         found.push(segment);
     }
     let mut cuts = Vec::new();
+    if let Some(lost) = missing_before(found.first(), known) {
+        let segment = directory.join(segment::file_name(lost.start));
+        name_lost(directory, lost.clone(), 0, (options.node, at))?;
+        let flaw = Flaw::Missing(lost.start).to_string();
+        cuts.push(Cut { segment, position: 0, flaw, kept: None, lost: lost.start.0..lost.end.0 });
+    }
     for (index, segment) in found.iter().enumerate() {
         let follower = found.get(index + 1);
-        let Some((flaw, cut)) = judge(segment, follower, audited)? else { continue };
+        let Some((flaw, cut)) = judge(segment, follower, known.used)? else { continue };
         let kept = keep(&segment.path, into)?;
+        note(&kept, segment, &flaw, &cut)?;
         let lost = cut.lost.start.0..cut.lost.end.0;
-        let cut_out = Cut { segment: segment.path.clone(), position: cut.end, flaw, kept, lost };
-        note(&cut_out)?;
+        let cut_out = Cut { segment: segment.path.clone(), position: cut.end, flaw, kept: Some(kept), lost };
         // Where the header is gone its neighbour knows; behind lost records nobody looks.
         let before = index.checked_sub(1).and_then(|before| found.get(before)).map_or(0, |before| before.end);
         apply(directory, segment, &cut, before, (options.node, at))?;
         cuts.push(cut_out);
     }
     Ok(cuts)
+}
+
+/// What is missing before the first segment, or instead of any.
+fn missing_before(first: Option<&Found>, known: Known) -> Option<Range<Offset>> {
+    let (begin, end) = match first {
+        Some(first) => (known.needed, first.base),
+        // A journal goes on behind an offset that it has lost at least.
+        None => (known.needed.min(Offset(known.used.0.saturating_sub(1))), known.used),
+    };
+    (begin < end).then_some(begin..end)
 }
 
 /// How a segment is to be mended.
@@ -177,9 +202,9 @@ fn examine(base: Offset, path: PathBuf, keys: Option<&KeyRing>) -> Result<Found,
 fn judge(
     segment: &Found,
     follower: Option<&Found>,
-    audited: Offset,
+    used: Offset,
 ) -> Result<Option<(String, Mend)>, OpenError> {
-    let Some(follower) = follower else { return last(segment, audited) };
+    let Some(follower) = follower else { return last(segment, used) };
     let ends_at = follower.header.map(|header| header.previous_bytes);
     let is_lost = segment.header.is_some_and(|header| header.lost.is_some());
     let is_whole = segment.header.is_some() && segment.next == follower.base;
@@ -211,19 +236,22 @@ fn judge(
 }
 
 /// As [`judge`] for the last segment, whose end a crash may have torn.
-fn last(segment: &Found, audited: Offset) -> Result<Option<(String, Mend)>, OpenError> {
+fn last(segment: &Found, used: Offset) -> Result<Option<(String, Mend)>, OpenError> {
     let is_sound = segment.header.is_some() && segment.tail != Tail::Damaged;
-    if is_sound && segment.next >= audited {
+    if is_sound && segment.next >= used {
         return Ok(None);
     }
     let (said, until) = if is_sound {
         (
-            format!("it ends before record {}, but the audit store has those below {audited}", segment.next),
-            audited,
+            format!(
+                "it ends before record {}, but the audit store or a snapshot knows those below {used}",
+                segment.next
+            ),
+            used,
         )
     } else {
         let said = segment.flaw.map_or_else(|| Flaw::Unreachable.to_string(), |flaw| flaw.to_string());
-        (said, used_until(segment)?.max(audited))
+        (said, used_until(segment)?.max(used))
     };
     Ok(Some((said, Mend { end: segment.end, lost: segment.next..until })))
 }
@@ -286,17 +314,17 @@ fn keep(segment: &Path, into: &Path) -> Result<PathBuf, OpenError> {
 }
 
 /// Leaves a note beside the copy.
-fn note(cut: &Cut) -> Result<(), OpenError> {
+fn note(kept: &Path, segment: &Found, flaw: &str, mend: &Mend) -> Result<(), OpenError> {
     let mut text = String::new();
-    let Range { start, end } = cut.lost;
+    let Range { start: Offset(start), end: Offset(end) } = mend.lost;
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "segment: {}", cut.segment.display());
-    let _ = writeln!(text, "damaged at byte {}: {}", cut.position, cut.flaw);
+    let _ = writeln!(text, "segment: {}", segment.path.display());
+    let _ = writeln!(text, "damaged at byte {}: {flaw}", mend.end);
     let _ = match end - start {
         0 => writeln!(text, "no record was lost"),
         count => writeln!(text, "{count} records lost, offsets {start} to {}", end - 1),
     };
-    let path = PathBuf::from(format!("{}.txt", cut.kept.display()));
+    let path = PathBuf::from(format!("{}.txt", kept.display()));
     let failed = |error| OpenError::io("write", &path, error);
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
@@ -314,23 +342,12 @@ fn apply(
     let Range { start, end } = mend.lost;
     let in_place = start == segment.base;
     if start < end {
-        let part = directory.join(PART_FILE);
-        let failed = |error| OpenError::io("write", &part, error);
         let previous_bytes = match segment.header {
             Some(header) if in_place => header.previous_bytes,
             None => before_bytes,
             Some(_) => mend.end,
         };
-        let lost = Some(Lost { until: end, at });
-        let header = Header { node, base: start, salt: 0, previous_bytes, sealed: None, lost };
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
-        file.and_then(|file| {
-            file.write_all_at(&header.encode(), 0)?;
-            file.sync_all()
-        })
-        .map_err(failed)?;
-        fs::rename(&part, directory.join(segment::file_name(start))).map_err(failed)?;
-        sync_directory(directory)?;
+        name_lost(directory, start..end, previous_bytes, (node, at))?;
     }
     if !in_place {
         let failed = |error| OpenError::io("truncate", &segment.path, error);
@@ -338,6 +355,27 @@ fn apply(
         file.set_len(mend.end).and_then(|()| file.sync_all()).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Makes the segment that stands for lost records.
+fn name_lost(
+    directory: &Path,
+    Range { start, end }: Range<Offset>,
+    previous_bytes: u64,
+    (node, at): (u16, Timestamp),
+) -> Result<(), OpenError> {
+    let part = directory.join(PART_FILE);
+    let failed = |error| OpenError::io("write", &part, error);
+    let lost = Some(Lost { until: end, at });
+    let header = Header { node, base: start, salt: 0, previous_bytes, sealed: None, lost };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+    file.and_then(|file| {
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync_all()
+    })
+    .map_err(failed)?;
+    fs::rename(&part, directory.join(segment::file_name(start))).map_err(failed)?;
+    sync_directory(directory)
 }
 
 fn sync_directory(directory: &Path) -> Result<(), OpenError> {

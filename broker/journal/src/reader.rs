@@ -286,6 +286,10 @@ impl Segment {
             return Ok(Turn::Last);
         };
         let next = Self::open(storage, keys, base, path)?;
+        if base < self.expected {
+            // Where this one ends is not for a file to say that has no place behind it.
+            return Err(next.damaged(0, Flaw::Order { expected: self.expected, found: base }));
+        }
         let end = next.header.previous_bytes;
         let position = self.scanner.position();
         // What follows lost records says where the segment ended that they were in.

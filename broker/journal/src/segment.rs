@@ -113,7 +113,7 @@ impl Header {
             lost,
         };
         if header.base != base {
-            return damaged(Flaw::Order { expected: base, found: header.base });
+            return damaged(Flaw::Name(header.base));
         }
         // The key is made of what was understood; a byte that nobody looks at would not be part of it.
         if header.sealed.is_some() && header.encode() != bytes {

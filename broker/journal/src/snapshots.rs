@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::keys::{KeyRing, Refused};
+use crate::options::JournalOptions;
 use crate::record::Offset;
 use crate::seal::{self, UnsealError};
-use crate::storage::{self, Storage};
+use crate::storage::{self, Disk, Storage};
 
 /// The newest layout of snapshot files.
 const FORMAT_VERSION: u32 = SEALED_VERSION;
@@ -26,7 +27,7 @@ const SUFFIX: &str = ".snap";
 const PART_FILE: &str = "next.snap.part";
 /// Enough for every `u64`, so that names sort as numbers do.
 const NAME_DIGITS: usize = 20;
-/// So many snapshots are kept.
+/// So many snapshots are to be kept, so that a damaged one costs time only.
 pub const SNAPSHOTS_KEPT: usize = 2;
 
 /// The snapshots of one journal.
@@ -105,6 +106,11 @@ pub enum SnapshotFileError {
 }
 
 impl Snapshots {
+    /// Those beside the journal that `options` name, which need not be open.
+    pub fn beside(options: &JournalOptions) -> Self {
+        Self::new(options.directory.clone(), options.node, Arc::new(Disk), options.keys.clone())
+    }
+
     pub(crate) fn new(
         directory: PathBuf,
         node: u16,
@@ -223,12 +229,12 @@ impl Snapshots {
         self.storage.sync_directory(&self.directory).map_err(io("sync", &self.directory))
     }
 
-    /// Removes all but the newest [`SNAPSHOTS_KEPT`].
+    /// Removes all but those of these numbers: a damaged one must not pass for one that is kept.
     ///
     /// # Errors
     /// What the operating system says; the next call tries again.
-    pub fn prune(&self) -> Result<(), SnapshotFileError> {
-        for number in self.list()?.into_iter().skip(SNAPSHOTS_KEPT) {
+    pub fn prune(&self, kept: &[u64]) -> Result<(), SnapshotFileError> {
+        for number in self.list()?.into_iter().filter(|number| !kept.contains(number)) {
             let file = self.path(number);
             match self.storage.remove(&file) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -1,8 +1,8 @@
 //! What is wrong with the node itself, as retained messages of the alert lane: `wardline/alarms/{node}/{condition}`.
 //!
-//! An alarm is told when it begins, when its priority changes, and when it ends, which clears the topic. What the journal
-//! says of the time before a restart counts, so that an alarm which has ended meanwhile ends too, and one that goes on keeps
-//! the time at which it began.
+//! An alarm is told when it begins, when its priority changes, and when it ends, which clears the topic. Who asks meanwhile
+//! hears its text as it is then. What the journal says of the time before a restart counts, so that an alarm which has ended
+//! meanwhile ends too, and one that goes on keeps the time at which it began.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,20 @@ pub enum Condition {
     JournalSpace,
     /// The disk is slow to sync.
     JournalSlow,
+    /// What waits for somebody comes near its quota, or has gone beyond it.
+    Queues,
 }
 
 impl Condition {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::JournalSpace, Self::JournalSlow];
+    pub const ALL: [Self; 3] = [Self::JournalSpace, Self::JournalSlow, Self::Queues];
 
     /// As it stands in topics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::JournalSpace => "journal-space",
             Self::JournalSlow => "journal-slow",
+            Self::Queues => "queues",
         }
     }
 }
@@ -41,6 +44,17 @@ pub enum Priority {
     Medium,
     /// At once: something is not done.
     High,
+}
+
+impl Priority {
+    /// As it stands in payloads.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 /// One alarm, as it stands in its topic.
@@ -99,7 +113,13 @@ impl Alarms {
         self.active.values()
     }
 
-    /// `condition` has this priority now, or `None`: it is not there. Returns what is to be published, if anything.
+    /// The priority of `condition`, where it is active.
+    pub fn priority(&self, condition: Condition) -> Option<Priority> {
+        self.active.get(&condition).map(|alarm| alarm.priority)
+    }
+
+    /// `condition` has this priority and text now, or `None`: it is not there. Returns what is to be published, if anything:
+    /// numbers that change are no news.
     pub fn set(
         &mut self,
         condition: Condition,
@@ -107,17 +127,18 @@ impl Alarms {
         now: Timestamp,
     ) -> Option<Told> {
         let topic = topic(self.node, condition);
-        let before = self.active.get(&condition);
+        let before = self.active.get_mut(&condition);
         let Some((priority, text)) = state else {
             before?;
             tracing::info!(alarm = condition.as_str(), "the alarm has ended");
             self.active.remove(&condition);
             return Some(Told { topic, payload: Vec::new() });
         };
-        if before.is_some_and(|before| before.priority == priority) {
+        let since = before.as_ref().map_or(now, |before| before.since);
+        if let Some(before) = before.filter(|before| before.priority == priority) {
+            (before.at, before.text) = (now, text);
             return None;
         }
-        let since = before.map_or(now, |before| before.since);
         tracing::warn!(alarm = condition.as_str(), ?priority, "{text}");
         let alarm = Alarm {
             node: self.node,
@@ -161,7 +182,10 @@ mod tests {
         assert_eq!(alarms.set(condition, None, at(0)), None);
         let begun = alarms.set(condition, state(Priority::Low), at(1)).unwrap();
         assert_eq!(begun.topic, "wardline/alarms/1/journal-space");
-        assert_eq!(alarms.set(condition, state(Priority::Low), at(2)), None);
+        let moved = (Priority::Low, "other numbers".to_owned());
+        assert_eq!(alarms.set(condition, Some(moved), at(2)), None);
+        let now = alarms.active().next().unwrap();
+        assert_eq!((now.since, now.at, &*now.text), (at(1), at(2), "other numbers"));
         let worse = read(&alarms.set(condition, state(Priority::High), at(3)).unwrap());
         assert_eq!((worse.since, worse.at, worse.priority), (at(1), at(3), Priority::High));
         assert_eq!(alarms.set(Condition::JournalSlow, None, at(4)), None);

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use wardline_core::{Authentication, ConnectRequest, ConnectionId, Denial, Reply, Transmit};
-use wardline_wire::{Auth, Decoder, Packet, ReasonCode};
+use wardline_wire::{Auth, Decoder, Packet, Publish, ReasonCode};
 
 use crate::{
     ace::{self, Ace},
@@ -32,8 +32,9 @@ use crate::{
     node::{self, Node, seconds},
     pace::{Pace, Rest},
     refill::Refill,
-    restraint::{Restraint, Telemetry, WITHHELD_PAUSE},
+    restraint::{Restraint, Telemetry},
     tally::Tally,
+    withheld::{WITHHELD_PAUSE, Withheld},
 };
 
 /// Bytes taken from a socket at once, at most.
@@ -93,7 +94,7 @@ where
         token_end: None,
         batch: Vec::new(),
         telemetry: Telemetry::default(),
-        withheld: None,
+        withheld: Withheld::default(),
         output: BytesMut::new(),
         held: false,
         alerts: Vec::new(),
@@ -129,8 +130,7 @@ struct Socket<S> {
     /// Decoded and on its way to the node.
     batch: Vec<Packet>,
     telemetry: Telemetry,
-    /// Telemetry that was read while there is no room for it, and its size; what came behind it waits, too.
-    withheld: Option<(Packet, usize)>,
+    withheld: Withheld,
     output: BytesMut,
     /// Whether a layer on the way to the socket, as TLS, has taken bytes that the socket has not.
     held: bool,
@@ -164,7 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             // on its way to clients goes on.
             let congested = node.is_congested();
             let hearing = self.output.len() < WRITE_BYTES && !congested;
-            if unread && hearing {
+            let due = self.withheld.again().is_some_and(|again| again <= Instant::now());
+            if (unread || due) && hearing {
                 unread = self.packets(id, admitted, door, node);
             }
             let rest = self.rest(door, node);
@@ -195,7 +196,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.progress = Instant::now();
             }
             let stalled = self.progress + WRITE_STALL_MAX;
-            let again = rest.unwrap_or_else(|| Instant::now() + CONGESTION_PAUSE);
+            let again = rest
+                .or_else(|| (unread || due).then(|| Instant::now() + CONGESTION_PAUSE))
+                .or(self.withheld.again());
             tokio::select! {
                 // What may end the connection comes first: a client that never pauses must not outrun it.
                 biased;
@@ -236,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Err(_) => return "connection lost",
                 },
                 () = waker.notified() => {}
-                () = sleep_until(again), if unread || rest.is_some() => {}
+                () = sleep_until(again.unwrap_or(stalled)), if again.is_some() => {}
             }
         }
     }
@@ -248,11 +251,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let mut auth = None;
         let mut more = true;
         let restraint = node.restraint();
+        self.withheld.wait(now);
         let mut slow = None;
         while self.batch.len() < BATCH_PACKETS_MAX && self.pace.rest(now).is_none() {
             let before = self.input.len();
-            let decoded = match self.withheld.take() {
-                Some(withheld) => Ok(Some(withheld)),
+            let first = if restraint == Restraint::Withhold { None } else { self.withheld.pop() };
+            let decoded = match first {
+                Some(first) => Ok(Some(first)),
+                None if self.withheld.is_full() => {
+                    slow = Some(WITHHELD_PAUSE);
+                    break;
+                }
                 None => self
                     .decoder
                     .decode(&mut self.input)
@@ -260,18 +269,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             };
             match decoded {
                 Ok(Some((packet, bytes))) => {
-                    if self.is_telemetry(&packet, admitted, node) {
-                        match restraint {
-                            Restraint::None => {}
-                            Restraint::Slow(rest) => slow = Some(rest),
-                            Restraint::Withhold => {
+                    let packet = match (packet, restraint) {
+                        (packet, Restraint::None) => packet,
+                        (Packet::Publish(publish), _) if self.is_telemetry(&publish, admitted, node) => {
+                            if let Restraint::Slow(rest) = restraint {
+                                slow = Some(rest);
+                                Packet::Publish(publish)
+                            } else {
                                 node.metrics().telemetry_withheld.inc();
-                                self.withheld = Some((packet, bytes));
-                                slow = Some(WITHHELD_PAUSE);
-                                break;
+                                self.withheld.push(publish, bytes, now);
+                                continue;
                             }
                         }
-                    }
+                        (packet, _) => packet,
+                    };
                     self.pace.heard(&packet, bytes, now);
                     match packet {
                         // What follows it may be judged by other grants.
@@ -310,9 +321,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         more
     }
 
-    /// Whether a packet may wait when the journal has little room.
-    fn is_telemetry(&mut self, packet: &Packet, admitted: &Admitted, node: &Node) -> bool {
-        let Packet::Publish(publish) = packet else { return false };
+    /// Whether a publish may wait when the journal has little room.
+    fn is_telemetry(&mut self, publish: &Publish, admitted: &Admitted, node: &Node) -> bool {
         self.telemetry.includes(publish, admitted.grants().principal().as_str(), node.limits())
     }
 

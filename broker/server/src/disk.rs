@@ -6,12 +6,9 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
-use wardline_journal::{Failure, Pressure, Space};
+use wardline_journal::{Failure, Journal, Pressure, Space};
 
-use crate::{
-    alarms::{Condition, Priority},
-    node::Node,
-};
+use crate::{alarms::Priority, node::Node, status::Size};
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -90,33 +87,67 @@ pub async fn run(node: Arc<Node>) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looking = None;
+    let mut looks = Looks::default();
     loop {
         ticks.tick().await;
         // On a disk that does not answer one look waits; what is known without it is told meanwhile.
-        if let Err(failure) = look(&node, &mut looking).await {
+        if let Some(looked) = look(node.journal(), &mut looking).await
+            && let Some(failure) = looks.judge(looked)
+        {
             node.fail(&failure.to_string());
         }
-        let space = node.space();
-        node.set_alarm(Condition::JournalSpace, short_of_room(&space));
-        node.set_alarm(Condition::JournalSlow, node.slow_disk().map(|text| (Priority::Medium, text)));
+        node.review_disk();
     }
 }
 
-async fn look(node: &Node, looking: &mut Option<JoinHandle<Result<Space, Failure>>>) -> Result<(), Failure> {
-    let journal = node.journal().clone();
+/// What the journal's directory is the cause of when something that reads there has failed, if it says so in time.
+pub async fn cause(journal: &Journal) -> Option<Failure> {
+    look(journal, &mut None).await?.err()
+}
+
+type Looked = Result<Space, Failure>;
+
+/// Looks at the directory; `None` while there is no answer, which the next call waits for.
+async fn look(journal: &Journal, looking: &mut Option<JoinHandle<Looked>>) -> Option<Looked> {
+    let journal = journal.clone();
     let handle = looking.get_or_insert_with(|| tokio::task::spawn_blocking(move || journal.inspect()));
-    match tokio::time::timeout(INTERVAL, handle).await {
-        Ok(looked) => {
-            *looking = None;
-            // A look that was given up with its runtime has nothing to say.
-            looked.map_or(Ok(()), |looked| looked.map(drop))
+    let looked = tokio::time::timeout(INTERVAL, handle).await.ok()?;
+    *looking = None;
+    // A look that was given up with its runtime has nothing to say.
+    looked.ok()
+}
+
+/// What is made of one look after the other.
+#[derive(Debug, Default)]
+struct Looks {
+    /// The last one failed.
+    failing: bool,
+}
+
+impl Looks {
+    /// The failure that ends the node, if it is one. A directory that cannot be asked for a moment may well be written:
+    /// the journal says of itself when it cannot.
+    fn judge(&mut self, looked: Looked) -> Option<Failure> {
+        let before = std::mem::replace(&mut self.failing, looked.is_err());
+        match looked {
+            Err(gone @ Failure::Gone { .. }) => return Some(gone),
+            Err(Failure::Storage { doing, file, error }) if !before => tracing::warn!(
+                "cannot {doing} {}: {error}; it is tried again every second, and until then the room that was left at \
+                 the last answer counts",
+                file.display()
+            ),
+            Err(other) if !before => {
+                tracing::warn!(error = %other, "the journal's directory cannot be looked at");
+            }
+            Ok(_) if before => tracing::info!("the journal's directory can be looked at again"),
+            Ok(_) | Err(_) => {}
         }
-        Err(_) => Ok(()),
+        None
     }
 }
 
-/// What to say when room runs short.
-fn short_of_room(space: &Space) -> Option<(Priority, String)> {
+/// What to say when room runs short; `None` while there is enough.
+pub fn short_of_room(space: &Space) -> Option<(Priority, String)> {
     let (priority, so) = match space.pressure {
         Pressure::Normal => return None,
         Pressure::Advisory => (Priority::Low, "nothing is held back yet"),
@@ -127,18 +158,21 @@ fn short_of_room(space: &Space) -> Option<(Priority, String)> {
              alerts and responses",
         ),
     };
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let text = format!(
-        "the journal has {:.1} MiB of room left of {:.1} MiB; {so}. See `wardline status` for what holds old segments back, \
+        "the journal has {} of room left of {}; {so}. See `wardline status` for what holds old segments back, \
          raise `quota` in [journal], or free space on the disk",
-        mebibytes(space.room_bytes),
-        mebibytes(space.capacity_bytes)
+        Size(space.room_bytes),
+        Size(space.capacity_bytes)
     );
     Some((priority, text))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use wardline_journal::JournalOptions;
+
     use super::*;
 
     const QUICK: Duration = Duration::from_millis(1);
@@ -166,6 +200,33 @@ mod tests {
         assert!(times.complaint(Duration::ZERO, start).unwrap().contains("5 of the last minute's 5"));
         (0..495).for_each(|_| times.synced(QUICK, start));
         assert_eq!(times.complaint(Duration::ZERO, start), None, "one in a hundred");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_the_cause_of_what_fails_in_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("journal");
+        let (journal, _) = Journal::open(JournalOptions::new(&directory, 1), |_| {}).unwrap();
+        assert!(cause(&journal).await.is_none());
+        std::fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
+        assert!(matches!(cause(&journal).await, Some(Failure::Gone { .. })));
+    }
+
+    #[test]
+    fn only_a_directory_that_is_gone_ends_the_node() {
+        let directory = PathBuf::from("journal");
+        let asked = || Failure::Storage {
+            doing: "ask for free space on",
+            file: directory.clone(),
+            error: Arc::new(std::io::Error::from_raw_os_error(5)),
+        };
+        let mut looks = Looks::default();
+        for _ in 0..3 {
+            assert!(looks.judge(Err(asked())).is_none());
+            assert!(looks.failing);
+        }
+        let gone = looks.judge(Err(Failure::Gone { directory: directory.clone() }));
+        assert!(matches!(gone, Some(Failure::Gone { .. })));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - time does not run backwards inside, whatever the wall clock does;
 //! - a due deadline is served before anything that came later, so that reading the journal again tells the same story.
 
+mod health;
 mod recover;
 
 use std::{
@@ -38,11 +39,12 @@ use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, Receip
 use wardline_wire::{Auth, ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
 
 use crate::{
-    alarms::{Alarm, Alarms, Condition, Priority, Told},
+    alarms::{Alarms, Condition},
     clock,
     disk::SyncTimes,
     host::Host,
     metrics::{Metrics, Observed},
+    queues::Watch,
     refill::Fetcher,
     restraint::Restraint,
     snapshots::{Place, Taken},
@@ -67,6 +69,7 @@ pub struct Node {
     limits: Limits,
     alarms: Mutex<Alarms>,
     sync_times: Mutex<SyncTimes>,
+    queue_watch: Mutex<Watch>,
     turns: Arc<Turns>,
     /// Woken when the earliest deadline may have moved.
     deadline: Notify,
@@ -156,11 +159,14 @@ impl Node {
         let (failure, _) = watch::channel(None);
         let alarms =
             Alarms::new(id, |topic| inner.broker.retained(topic).next().map(|payload| payload.to_vec()));
+        let queues = inner.broker.queues();
+        let queue_watch = Watch::new(alarms.priority(Condition::Queues), &queues, Instant::now());
         Ok(Self {
             id,
             limits,
             alarms: Mutex::new(alarms),
             sync_times: Mutex::default(),
+            queue_watch: Mutex::new(queue_watch),
             inner: Mutex::new(inner),
             fetcher: Fetcher::new(journal.clone()),
             journal,
@@ -438,6 +444,7 @@ impl Node {
 
     /// All that the metrics tell of the node, but for how far behind the audit store is.
     pub fn observed(&self, audit_lag: u64) -> Observed {
+        let alarms = self.alarms().len();
         let inner = self.inner.lock();
         let limits_reached = inner.broker.limits_reached();
         Observed {
@@ -447,7 +454,7 @@ impl Node {
                 .collect(),
             next_offset: self.journal.next_offset().0,
             space: self.journal.space(),
-            alarms: self.alarms.lock().active().count(),
+            alarms,
             audit_lag,
         }
     }
@@ -485,30 +492,6 @@ impl Node {
     /// What the node keeps for its sessions.
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// A sync of the journal has come back.
-    pub fn synced(&self, took: Duration) {
-        self.metrics.journal_sync.observe(took.as_secs_f64());
-        self.sync_times.lock().synced(took, Instant::now());
-    }
-
-    /// What to say of a disk that is too slow; `None` while it is quick enough.
-    pub fn slow_disk(&self) -> Option<String> {
-        self.sync_times.lock().complaint(self.journal.syncing_for(), Instant::now())
-    }
-
-    /// Says that something is wrong with the node, or `None` that it is not; published when that is news.
-    pub fn set_alarm(&self, condition: Condition, state: Option<(Priority, String)>) {
-        let told = self.alarms.lock().set(condition, state, clock::now());
-        if let Some(Told { topic, payload }) = told {
-            self.publish(&topic, payload, true);
-        }
-    }
-
-    /// What is wrong with the node now.
-    pub fn alarms(&self) -> Vec<Alarm> {
-        self.alarms.lock().active().cloned().collect()
     }
 
     /// Serves deadlines until the node stops. Run once, as a task.

@@ -61,7 +61,7 @@ impl Fetcher {
 fn read(journal: &Journal, offsets: &[Offset]) -> Fetched {
     let mut publishes = Vec::with_capacity(offsets.len());
     let mut failure = None;
-    journal.fetch(offsets, |offset, record| {
+    let fetched = journal.fetch(offsets, |offset, record| {
         let publish = match record {
             Record::Publish(publish) => Stored::read(offset, &publish).map_err(FetchError::from),
             Record::Access(Access { event: AccessEvent::Lost, at, .. }) => {
@@ -73,8 +73,15 @@ fn read(journal: &Journal, offsets: &[Offset]) -> Fetched {
             Ok(publish) => publishes.push(Arc::new(publish)),
             Err(error) => failure = failure.take().or(Some(error)),
         }
-    })?;
-    failure.map_or(Ok(publishes), Err)
+    });
+    match fetched {
+        // What was wanted has been shed or is carried since: the client's session no longer asks for it.
+        Err(_) if offsets.first().is_some_and(|first| *first < journal.first_offset()) => Ok(publishes),
+        fetched => {
+            fetched?;
+            failure.map_or(Ok(publishes), Err)
+        }
+    }
 }
 
 /// What a client gets in the place of a publish that the journal has lost: to be told is more than to get nothing.

@@ -10,8 +10,6 @@ use wardline_wire::Publish;
 /// The rest that a client takes after a batch with telemetry when the room for it is nearly gone. A monitor that measures
 /// each second is hardly slowed; one that sends a thousand a second is, to a tenth.
 const SLOW_MAX: Duration = Duration::from_secs(1);
-/// How long telemetry that is withheld waits before it is looked at again.
-pub const WITHHELD_PAUSE: Duration = Duration::from_millis(250);
 /// First topic levels of what is no alert and yet changes somebody's care: small, rare, and not to wait.
 const CARE_ROOTS: [&str; 3] = ["admissions", "limits", "rosters"];
 /// What principals of staff begin with.

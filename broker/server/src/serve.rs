@@ -29,7 +29,7 @@ use crate::{
     http, listener,
     metrics::Metrics,
     node::Node,
-    rules,
+    queues, rules,
     snapshots::{self, Keeper},
     sys, tls,
 };
@@ -212,6 +212,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let timers = Arc::clone(&node);
     background.push(tokio::spawn(async move { timers.run_timers().await }));
     background.push(tokio::spawn(disk::run(Arc::clone(&node))));
+    background.push(tokio::spawn(queues::run(Arc::clone(&node))));
     let keeper = Keeper::new(Arc::clone(&node), journal.clone(), config.journal.quota_bytes);
     let keeper = Arc::new(keeper);
     background.push(tokio::spawn(snapshots::run(Arc::clone(&keeper), audit.progress.clone())));
@@ -321,7 +322,7 @@ impl Running {
         let close = move || {
             // So that the next start has nothing to read again.
             if journal.failure().is_none()
-                && let Err(error) = keeper.take(None)
+                && let Err(error) = keeper.take(None, snapshots::DURABLE_WITHIN_AT_STOP)
             {
                 tracing::warn!(%error, "no snapshot was taken: the next start will take longer");
             }
@@ -427,11 +428,15 @@ fn start_audit(config: &Config, journal: &Journal, node: &Arc<Node>) -> Result<A
         drain: AUDIT_DRAIN_MAX,
     };
     let run = wardline_audit::run(JournalSource::new(journal.clone()), store, options, stopping, tell);
-    let node = Arc::clone(node);
+    let (node, journal) = (Arc::clone(node), journal.clone());
     let task = tokio::spawn(async move {
         let outcome = run.await;
         if let Err(error) = &outcome {
-            node.fail(&format!("audit: {error}"));
+            let text = match disk::cause(&journal).await {
+                Some(failure) => failure.to_string(),
+                None => format!("audit: {error}"),
+            };
+            node.fail(&text);
         }
         outcome
     });

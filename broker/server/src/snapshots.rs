@@ -21,8 +21,8 @@ use tokio::{
 use wardline_audit::Progress;
 use wardline_core::{SnapshotError, Stored};
 use wardline_journal::{
-    ADVISORY_ROOM_PERCENT, Entry, Journal, Mark, Offset, Pressure, ReadError, Reader, Record, SNAPSHOTS_KEPT,
-    Snapshot, SnapshotFileError,
+    ADVISORY_ROOM_PERCENT, Access, AccessEvent, Entry, Journal, Known, Log, Mark, Offset, Pressure,
+    ReadError, Reader, Record, SNAPSHOTS_KEPT, Snapshot, SnapshotFileError, Snapshots,
 };
 
 use crate::{metrics::Metrics, node::Node};
@@ -47,6 +47,8 @@ const CARRIED_QUOTA_PARTS: u64 = 64;
 const SHED_TO_ROOM_PERCENT: u64 = ADVISORY_ROOM_PERCENT + 5;
 /// How long the disk may take until what a snapshot builds on is durable.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
+/// The same where somebody waits for the end of the process.
+pub const DURABLE_WITHIN_AT_STOP: Duration = Duration::from_secs(5);
 
 /// A snapshot's state: version 1, the node's clock, its plugins and, to the end, its core.
 const VERSION: u8 = 1;
@@ -56,6 +58,8 @@ const VERSION: u8 = 1;
 struct Head<'a> {
     /// Microseconds since 1970.
     at: i64,
+    /// From here on it needs the journal.
+    needs: u64,
     #[serde(borrow)]
     plugins: Vec<(&'a str, &'a [u8])>,
 }
@@ -78,7 +82,7 @@ impl Taken {
     /// The bytes of a snapshot file.
     fn encode(self) -> Result<Snapshot, SnapshotError> {
         let plugins = self.plugins.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
-        let head = Head { at: self.at.as_microsecond(), plugins };
+        let head = Head { at: self.at.as_microsecond(), needs: self.core.horizon().0, plugins };
         let mut state = postcard::to_extend(&head, vec![VERSION])?;
         self.core.encode(&mut state)?;
         Ok(Snapshot { number: self.number, offset: self.offset, state })
@@ -88,6 +92,7 @@ impl Taken {
 /// What is read back.
 pub(crate) struct Saved<'a> {
     pub(crate) at: Timestamp,
+    pub(crate) needs: Offset,
     pub(crate) plugins: Vec<(&'a str, &'a [u8])>,
     pub(crate) core: &'a [u8],
 }
@@ -99,10 +104,10 @@ impl<'a> Saved<'a> {
             Some((&other, _)) => return Err(SnapshotError::Version(other)),
             None => return Err(SnapshotError::Malformed("it is empty")),
         };
-        let (Head { at, plugins }, core) =
+        let (Head { at, needs, plugins }, core) =
             postcard::take_from_bytes(head).map_err(|_| SnapshotError::Malformed("its plugins"))?;
         let at = Timestamp::from_microsecond(at).map_err(|_| SnapshotError::Malformed("its instant"))?;
-        Ok(Self { at, plugins, core })
+        Ok(Self { at, needs: Offset(needs), plugins, core })
     }
 }
 
@@ -118,24 +123,63 @@ pub enum Unusable {
     /// Somebody deleted them.
     #[error("there is none")]
     Missing,
-    /// The journal lost its end: it was not synced.
-    #[error("the journal does not reach to the snapshot's mark")]
-    NoMark,
+    /// The journal ends before the place where it was taken.
+    #[error("it was taken at offset {taken}, and the journal ends at {end}")]
+    Beyond {
+        /// Offset of the snapshot.
+        taken: Offset,
+        /// The next record's.
+        end: Offset,
+    },
+    /// The journal has other records at the place where it was taken.
+    #[error("it is not of this journal")]
+    Foreign,
+}
+
+impl Unusable {
+    /// Whether what the journal had is missing, if all of it was durable when the snapshot got its name.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Beyond { .. } | Self::Foreign)
+    }
 }
 
 /// Reads a snapshot, and gives what reads on behind its mark.
 pub(crate) fn resume(journal: &Journal, number: u64) -> Result<(Snapshot, Reader), Unusable> {
     let snapshot = journal.snapshots().read(number)?;
-    let mut reader = journal.reader(snapshot.offset);
+    let (taken, end) = (snapshot.offset, journal.next_offset());
+    if end < taken {
+        return Err(Unusable::Beyond { taken, end });
+    }
+    let mut reader = journal.reader(taken);
     loop {
         match reader.next()? {
             Some(Entry::Mark(Mark::Snapshot { number: found })) if found == number => {
                 return Ok((snapshot, reader));
             }
             Some(Entry::Mark(_)) => {}
-            Some(Entry::Record(..)) | None => return Err(Unusable::NoMark),
+            // The mark is lost, and whatever is lost before it is in the snapshot.
+            None | Some(Entry::Record(_, Record::Access(Access { event: AccessEvent::Lost, .. }))) => break,
+            Some(Entry::Record(..)) => return Err(Unusable::Foreign),
         }
     }
+    tracing::warn!(number, "the journal has lost the mark of a snapshot, and perhaps what followed it");
+    Ok((snapshot, journal.reader(taken)))
+}
+
+/// What the snapshots beside a journal know of it.
+///
+/// # Errors
+/// A directory that cannot be read; a snapshot that cannot be is passed over.
+pub(crate) fn known(snapshots: &Snapshots) -> Result<Known, SnapshotFileError> {
+    let mut known = Known::default();
+    for number in snapshots.list()? {
+        let Ok(snapshot) = snapshots.read(number) else { continue };
+        let Ok(saved) = Saved::read(&snapshot.state) else { continue };
+        if snapshot.offset > known.used {
+            known = Known { used: snapshot.offset, needed: saved.needs };
+        }
+    }
+    Ok(known)
 }
 
 /// What the journal is kept for.
@@ -186,6 +230,10 @@ struct State {
     last: Option<(Instant, Duration)>,
     /// Bytes released since the start.
     released: u64,
+    /// Telemetry published below has been shed since the last one.
+    shed_until: Offset,
+    /// Why none could be taken when it was last tried; empty if one was.
+    failure: String,
 }
 
 impl Keeper {
@@ -204,13 +252,14 @@ impl Keeper {
         self.kept.lock().clone()
     }
 
-    /// Takes one now. Blocking.
+    /// Takes one now; the disk may take so long until what it builds on is durable. Blocking.
     ///
     /// # Errors
     /// What went wrong, for the log; the next one may do.
     pub fn take(
         &self,
         audited_up_to: Option<Offset>,
+        durable_within: Duration,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut state = self.state.lock();
         let begun = Instant::now();
@@ -220,7 +269,7 @@ impl Keeper {
         let last = newest.map(|place| place.number).into_iter().chain(snapshots.list()?).max();
         let number = last.unwrap_or(0) + 1;
         let carried = match newest {
-            Some(place) => self.carried(place.offset, audited_up_to)?,
+            Some(place) => self.carried(place.offset, state.shed_until)?,
             None => Vec::new(),
         };
         let taken = self.node.snapshot(number, carried)?;
@@ -229,7 +278,7 @@ impl Keeper {
         let owed = taken.core.owed_by().map(|whose| (horizon, Arc::clone(whose)));
         let journaled = self.journaled(&state);
         let snapshot = taken.encode()?;
-        if !self.journal.wait_entries(entries, DURABLE_WITHIN) {
+        if !self.journal.wait_entries(entries, durable_within) {
             return Err("what it builds on does not become durable".into());
         }
         snapshots.write(&snapshot)?;
@@ -244,27 +293,17 @@ impl Keeper {
             state.taken.pop_front();
         }
         *self.kept.lock() = state.kept(owed);
-        snapshots.prune()?;
+        let kept: Vec<u64> = state.taken.iter().map(|place| place.number).collect();
+        snapshots.prune(&kept)?;
+        state.shed_until = audited_up_to.map_or(Offset(0), |audited| self.shed(offset, audited));
         Ok(())
     }
 
-    /// What somebody is owed from before `until` and is to be carried: nothing if that is too much.
-    fn carried(&self, until: Offset, audited_up_to: Option<Offset>) -> Result<Vec<Arc<Stored>>, ReadError> {
-        let mut wanted = self.node.to_carry(until, self.carried_bytes_max);
-        if wanted.is_none() && self.journal.pressure() >= Pressure::Near {
-            // What the audit store lacks stays in any case.
-            let shed_until = self.shed_point().min(until).min(audited_up_to.unwrap_or(Offset(0)));
-            let publishes = self.node.shed_below(shed_until);
-            if publishes > 0 {
-                tracing::warn!(
-                    publishes,
-                    "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
-                );
-            }
-            // What is not shed, as alerts, must not hold back the segments that the shedding was for.
-            wanted = self.node.to_carry(shed_until, self.carried_bytes_max);
-        }
-        let wanted = wanted.unwrap_or_default();
+    /// What somebody is owed from before `until`, and is to be carried; of what is before `shed_until` if that is too much.
+    fn carried(&self, until: Offset, shed_until: Offset) -> Result<Vec<Arc<Stored>>, ReadError> {
+        let to_carry = |until| self.node.to_carry(until, self.carried_bytes_max);
+        // What is not shed, as alerts, must not hold back the segments that the shedding was for.
+        let wanted = to_carry(until).or_else(|| to_carry(shed_until)).unwrap_or_default();
         let mut carried = Vec::with_capacity(wanted.len());
         self.journal.fetch(&wanted, |offset, record| {
             if let Record::Publish(publish) = record {
@@ -274,11 +313,40 @@ impl Keeper {
         Ok(carried)
     }
 
+    /// Where room is short, lets the oldest telemetry go that holds the journal back and that the audit store has; gives the
+    /// place below which it is gone. Only once a snapshot is on the disk: where none can be written, it would be in vain.
+    fn shed(&self, until: Offset, audited_up_to: Offset) -> Offset {
+        let too_much = || self.node.to_carry(until, self.carried_bytes_max).is_none();
+        if self.journal.pressure() < Pressure::Near || !too_much() {
+            return Offset(0);
+        }
+        let until = self.shed_point().min(until).min(audited_up_to);
+        let publishes = self.node.shed_below(until);
+        if publishes > 0 {
+            tracing::warn!(
+                publishes,
+                "the journal's room is short: telemetry that waited longest for absent or slow clients is gone"
+            );
+        }
+        until
+    }
+
     /// Below it is what has to go so that room is left.
     fn shed_point(&self) -> Offset {
         let space = self.journal.space();
         let wanted = u128::from(space.capacity_bytes) * u128::from(SHED_TO_ROOM_PERCENT) / 100;
         self.journal.release_point((wanted as u64).saturating_sub(space.room_bytes))
+    }
+
+    /// Says why no snapshot was taken, once for each reason.
+    fn tell(&self, failure: String) {
+        let before = std::mem::replace(&mut self.state.lock().failure, failure.clone());
+        if !failure.is_empty() && failure != before {
+            tracing::warn!(
+                error = failure,
+                "no snapshot was taken: a restart will take longer, and the journal grows"
+            );
+        }
     }
 
     /// Releases what nobody needs: neither the older snapshot nor the audit store. Blocking.
@@ -330,10 +398,9 @@ pub async fn run(keeper: Arc<Keeper>, audit: watch::Receiver<Progress>) {
         let keeper = Arc::clone(&keeper);
         let audited_up_to = audit.borrow().audited_up_to;
         let look = move || {
-            if keeper.is_due(audited_up_to)
-                && let Err(error) = keeper.take(audited_up_to)
-            {
-                tracing::warn!(%error, "no snapshot was taken: a restart will take longer, and the journal grows");
+            if keeper.is_due(audited_up_to) {
+                let taken = keeper.take(audited_up_to, DURABLE_WITHIN);
+                keeper.tell(taken.err().map(|error| error.to_string()).unwrap_or_default());
             }
             keeper.release(audited_up_to);
         };

@@ -149,8 +149,9 @@ impl Display for Holder<'_> {
 impl Status {
     /// Of `node`, with its audit store at `progress`.
     pub fn of(node: &Node, kept: Kept, progress: &Progress, at: Timestamp) -> Self {
-        let counters = node.counters();
-        let (journal, space) = (node.journal(), node.space());
+        // What the alarms say is to fit the numbers beside them.
+        node.review_queues();
+        let (journal, space, counters) = (node.journal(), node.review_disk(), node.counters());
         let next_offset = journal.next_offset().0;
         let audited = progress.audited_up_to.map(|offset| offset.0);
         Self {
@@ -244,14 +245,15 @@ impl Display for Status {
         }
         writeln!(f, "alerts    {} open", self.alerts_open)?;
         for alarm in &self.alarms {
-            writeln!(f, "alarm     {}, since {}: {}", alarm.condition, alarm.since, alarm.text)?;
+            let Alarm { condition, priority, since, text, .. } = alarm;
+            writeln!(f, "alarm     {condition}, priority {}, since {since}: {text}", priority.as_str())?;
         }
         Ok(())
     }
 }
 
 /// Bytes, as people read them.
-struct Size(u64);
+pub(crate) struct Size(pub(crate) u64);
 
 impl Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

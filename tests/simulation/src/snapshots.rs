@@ -56,7 +56,8 @@ impl Keeper {
         while self.taken.len() > SNAPSHOTS_KEPT {
             self.taken.pop_front();
         }
-        let pruned = journal.snapshots().prune();
+        let kept: Vec<u64> = self.taken.iter().map(|place| place.number).collect();
+        let pruned = journal.snapshots().prune(&kept);
         Ok(Some(format!("snapshot {number} is written; {pruned:?}")))
     }
 

@@ -129,6 +129,26 @@ fn a_directory_that_is_removed_or_replaced_is_noticed() {
 }
 
 #[test]
+fn a_lock_file_that_is_removed_is_noticed_and_lets_nobody_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(options(directory.path()));
+    journal.append(&publish(b"safe"));
+    settle(&journal);
+    let lock = directory.path().join("lock");
+    std::fs::remove_file(&lock).unwrap();
+    let refused = || Journal::open(options(directory.path()), |_| {}).unwrap_err();
+    assert!(matches!(refused(), OpenError::Locked { pid: None, .. }), "{}", refused());
+    let failure = journal.inspect().unwrap_err();
+    assert!(matches!(failure, Failure::Gone { .. }), "{failure}");
+    assert!(failure.to_string().contains("or the file `lock` in it was"), "{failure}");
+    std::fs::write(&lock, "1\n").unwrap();
+    assert!(matches!(refused(), OpenError::Locked { pid: Some(1), .. }), "{}", refused());
+    assert!(matches!(journal.inspect(), Err(Failure::Gone { .. })), "another one in its place");
+    journal.close().unwrap();
+    assert_eq!(open(options(directory.path())).0.next_offset(), Offset(1));
+}
+
+#[test]
 fn a_full_disk_at_opening_is_named() {
     let disk = SimulatedDisk::new(1);
     disk.set_fault(Some((Fault::Preallocate, 0)));

@@ -43,8 +43,12 @@ fn flip(path: &Path, position: usize) {
 }
 
 fn mend(options: &JournalOptions, audited: u64) -> Vec<Cut> {
+    mend_knowing(options, Known { used: Offset(audited), needed: Offset(0) })
+}
+
+fn mend_knowing(options: &JournalOptions, known: Known) -> Vec<Cut> {
     let into = options.directory.with_file_name("quarantine");
-    quarantine(options, &into, Offset(audited), at()).unwrap()
+    quarantine(options, &into, known, at()).unwrap()
 }
 
 /// Opens the journal, and returns the offsets that it says are lost and the one that comes next, with all others as they were
@@ -120,8 +124,9 @@ fn damage_anywhere_costs_no_other_segment_and_no_offset() {
             let [cut] = &cuts[..] else { panic!("{cuts:?}") };
             assert!(cut.position <= at_byte as u64 && cut.lost.start >= base.0, "{cut:?}");
             assert!(!cut.lost.is_empty() && cut.lost.end <= files[place + 1].0.0, "{cut:?}");
-            assert_eq!(std::fs::read(&cut.kept).unwrap(), as_found);
-            let note = std::fs::read_to_string(format!("{}.txt", cut.kept.display())).unwrap();
+            assert_eq!(std::fs::read(cut.kept.as_ref().unwrap()).unwrap(), as_found);
+            let note =
+                std::fs::read_to_string(format!("{}.txt", cut.kept.as_ref().unwrap().display())).unwrap();
             assert!(note.contains(&format!("records lost, offsets {} to", cut.lost.start)), "{note}");
             assert_eq!(lost(&options), (lost_by(&cuts), RECORDS));
             assert_eq!(mend(&options, 0), [], "once is enough");
@@ -207,7 +212,7 @@ fn a_quarantine_that_was_cut_short_is_finished_by_the_next() {
         let (_, damaged) = segments(&options).swap_remove(place);
         flip(&damaged, 1_500);
         let cuts = mend(&options, 0);
-        std::fs::copy(&cuts[0].kept, &damaged).unwrap();
+        std::fs::copy(cuts[0].kept.as_ref().unwrap(), &damaged).unwrap();
         assert!(Journal::open(options.clone(), |_| {}).is_err());
         let again = mend(&options, 0);
         assert_eq!(lost_by(&again), Vec::<u64>::new());
@@ -216,12 +221,41 @@ fn a_quarantine_that_was_cut_short_is_finished_by_the_next() {
 }
 
 #[test]
+fn what_is_needed_and_gone_from_the_beginning_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = written(directory.path(), None);
+    let files = segments(&options);
+    let (second, _) = files[1];
+    std::fs::remove_file(&files[0].1).unwrap();
+    let released = Known { used: Offset(RECORDS), needed: second };
+    assert_eq!(mend_knowing(&options, released), [], "what nobody needs is not missed");
+    let cuts = mend_knowing(&options, Known { needed: Offset(second.0 - 1), ..released });
+    assert_eq!(lost_by(&cuts), [second.0 - 1]);
+    let (mut journal, recovery) = open(options);
+    assert_eq!((recovery.first_offset, recovery.next_offset), (Offset(second.0 - 1), Offset(RECORDS)));
+    assert!(drain(&mut journal.reader(recovery.first_offset)).is_ok());
+    journal.append(&publish(b"on"));
+    assert!(journal.close().is_ok());
+}
+
+#[test]
+fn where_no_segment_is_left_offsets_go_on_behind_those_that_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = written(directory.path(), None);
+    segments(&options).into_iter().for_each(|(_, path)| std::fs::remove_file(path).unwrap());
+    assert_eq!(mend_knowing(&options, Known::default()), []);
+    let cuts = mend_knowing(&options, Known { used: Offset(RECORDS), needed: Offset(RECORDS) });
+    assert_eq!(lost_by(&cuts), [RECORDS - 1]);
+    assert_eq!(open(options).1.next_offset, Offset(RECORDS));
+}
+
+#[test]
 fn a_journal_in_use_or_of_another_node_is_not_touched() {
     let directory = tempfile::tempdir().unwrap();
     let options = written(directory.path(), None);
     let into = directory.path().join("quarantine");
     let other = JournalOptions { node: 9, ..options.clone() };
-    assert!(matches!(quarantine(&other, &into, Offset(0), at()), Err(OpenError::Node { .. })));
+    assert!(matches!(quarantine(&other, &into, Known::default(), at()), Err(OpenError::Node { .. })));
     let (_journal, _) = open(options.clone());
-    assert!(matches!(quarantine(&options, &into, Offset(0), at()), Err(OpenError::Locked { .. })));
+    assert!(matches!(quarantine(&options, &into, Known::default(), at()), Err(OpenError::Locked { .. })));
 }

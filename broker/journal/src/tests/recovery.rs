@@ -162,6 +162,54 @@ fn a_sound_frame_in_the_wrong_place_is_refused() {
     assert!(matches!(reader.next(), Err(ReadError::Spent)), "a reader never goes on behind damage");
 }
 
+/// A journal of several segments, in each of which so many records find room that they begin at different offsets.
+fn of_records_of(bytes: usize) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(options(directory.path()));
+    for _ in 0..40 {
+        append_each(&mut journal, &[&vec![3; bytes]]);
+    }
+    journal.close().unwrap();
+    directory
+}
+
+#[test]
+fn a_segment_that_does_not_belong_there_is_to_be_moved_away() {
+    let directory = of_records_of(200);
+    let files = segments(directory.path()).unwrap();
+    let foreign = |path: &Path, part: &str| {
+        let refused = Journal::open(options(directory.path()), |_| {}).unwrap_err().to_string();
+        assert!(refused.contains(path.to_str().unwrap()) && refused.contains(part), "{refused}");
+        refused
+    };
+
+    // A copy of one of its own, in the midst of the records of another.
+    let copy = directory.path().join(segment::file_name(Offset(files[1].0.0 + 1)));
+    std::fs::copy(&files[2].1, &copy).unwrap();
+    let refused = foreign(&copy, "move this one out of the directory");
+    assert!(!refused.contains("quarantine"), "{refused}");
+    std::fs::remove_file(&copy).unwrap();
+
+    // One of an older copy of the data, where other segments were.
+    let other = of_records_of(500);
+    let (base, from) = segments(other.path()).unwrap().swap_remove(1);
+    assert!(files.iter().all(|(own, _)| *own != base));
+    let stray = directory.path().join(segment::file_name(base));
+    std::fs::copy(from, &stray).unwrap();
+    let refused = foreign(&stray, "move it out of the directory");
+    assert!(!refused.contains("quarantine"), "{refused}");
+    let into = directory.path().join("quarantine");
+    let mend = quarantine(&options(directory.path()), &into, Known::default(), Timestamp::UNIX_EPOCH);
+    assert_eq!(mend.unwrap_err().to_string(), refused, "quarantine cannot help, and says so");
+    std::fs::remove_file(&stray).unwrap();
+
+    // What is no segment at all.
+    std::fs::write(&copy, [7; 4_096]).unwrap();
+    foreign(&copy, "If somebody has put the file there, move it out of the directory");
+    std::fs::remove_file(&copy).unwrap();
+    assert_eq!(open(options(directory.path())).0.next_offset(), Offset(40));
+}
+
 #[test]
 fn damage_in_an_older_segment_is_refused() {
     let directory = tempfile::tempdir().unwrap();

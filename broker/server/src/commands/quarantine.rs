@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use wardline_journal::Cut;
+use wardline_journal::{Cut, Known, Snapshots};
 
 use super::{Failure, Outcome};
-use crate::{clock, config::Config};
+use crate::{clock, config::Config, snapshots};
 
 /// In the data directory: what was taken out of the journal.
 const QUARANTINE: &str = "quarantine";
@@ -31,7 +31,12 @@ pub fn run(args: Args) -> Outcome {
         Failure::failed(format!("{error}; nothing was changed: the audit store knows which offsets are used"))
     })?;
     let into = config.node.data.join(QUARANTINE);
-    let cuts = wardline_journal::quarantine(&config.journal, &into, audited, clock::now())
+    let snapshots = Snapshots::beside(&config.journal);
+    let known = snapshots::known(&snapshots).map_err(|error| {
+        Failure::failed(format!("{error}; nothing was changed: snapshots know what is missing"))
+    })?;
+    let known = Known { used: known.used.max(audited), ..known };
+    let cuts = wardline_journal::quarantine(&config.journal, &into, known, clock::now())
         .map_err(|error| Failure::failed(format!("journal: {error}")))?;
     tell(&cuts).map_err(|error| Failure::failed(format!("cannot write what was done: {error}")))
 }
@@ -42,7 +47,10 @@ fn tell(cuts: &[Cut]) -> io::Result<()> {
         return writeln!(out, "the journal is sound; nothing was changed");
     }
     for Cut { segment, position, flaw, kept, lost } in cuts {
-        writeln!(out, "{}: {flaw}; cut off at byte {position}", segment.display())?;
+        match kept {
+            Some(_) => writeln!(out, "{}: {flaw}; cut off at byte {position}", segment.display())?,
+            None => writeln!(out, "{}: {flaw}", segment.display())?,
+        }
         match lost.end - lost.start {
             0 => writeln!(out, "  no record is lost")?,
             1 => writeln!(out, "  record {} is lost to the journal", lost.start)?,
@@ -55,7 +63,9 @@ fn tell(cuts: &[Cut]) -> io::Result<()> {
                 )?;
             }
         }
-        writeln!(out, "  kept whole as {}", kept.display())?;
+        if let Some(kept) = kept {
+            writeln!(out, "  kept whole as {}", kept.display())?;
+        }
     }
     writeln!(out, "the broker can be started; then `wardline audit verify` names what the record lacks")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wardline_core::{START, SnapshotError};
-use wardline_journal::{Access, AccessEvent, Entry, Journal, Offset, Reader, Record};
+use wardline_journal::{Access, AccessEvent, Commit, Entry, Journal, Offset, Reader, Record};
 use wardline_plugin_api::{NotASnapshot, Output};
 
 use super::Inner;
@@ -45,7 +45,14 @@ impl Inner {
                     self.restore(&snapshot.state)?;
                     tracing::info!(number, offset = snapshot.offset.0, "going on from a snapshot");
                     let (offset, needs) = (snapshot.offset, self.broker.horizon());
+                    let first = journal.first_offset();
+                    if needs < first {
+                        return Err(RecoverError::BeginningMissing { needs, first });
+                    }
                     return Ok((reader, Some(Place { number, offset, needs })));
+                }
+                Err(error) if error.is_loss() && journal.commit() == Commit::Always => {
+                    return Err(RecoverError::EndMissing { number, error });
                 }
                 Err(error) => {
                     tracing::warn!(number, %error, "a snapshot cannot be used: trying the one before it");
@@ -138,6 +145,28 @@ pub enum RecoverError {
         first: Offset,
         /// What is wrong with the newest.
         error: Box<snapshots::Unusable>,
+    },
+    /// Records that were durable are not there any more.
+    #[error(
+        "snapshot {number} was taken of more than the journal has: {error}. Newer records are missing; nothing was changed. \
+         Bring the missing segments back, or give up what they held with `wardline journal quarantine`"
+    )]
+    EndMissing {
+        /// Of the snapshot.
+        number: u64,
+        /// What shows it.
+        error: snapshots::Unusable,
+    },
+    /// Segments that are needed are not there any more.
+    #[error(
+        "the journal begins at offset {first}, and clients are owed records from {needs} on; nothing was changed. Bring the \
+         missing segments back, or give up what they held with `wardline journal quarantine`"
+    )]
+    BeginningMissing {
+        /// The oldest record that somebody is owed.
+        needs: Offset,
+        /// The oldest there is.
+        first: Offset,
     },
     /// A snapshot that another version wrote.
     #[error("{0}")]
