@@ -241,6 +241,23 @@ impl<S: Read + Write> RawClient<S> {
         assert_eq!(self.publish(topic, payload.as_ref(), id), Packet::PubAck(ack(id)), "{topic}");
     }
 
+    /// As [`Self::deliver`], to be retained.
+    ///
+    /// # Panics
+    /// If the broker does not take it.
+    #[track_caller]
+    pub fn retain(&mut self, topic: &str, payload: impl AsRef<[u8]>, id: u16) {
+        self.send(&Packet::Publish(Publish {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: topic.into(),
+            packet_id: Some(packet_id(id)),
+            payload: payload.as_ref().to_vec().into(),
+            ..Publish::default()
+        }));
+        assert_eq!(self.receive(), Packet::PubAck(ack(id)), "{topic}");
+    }
+
     /// Acknowledges a publish that came at QoS 1.
     pub fn acknowledge(&mut self, publish: &Publish) {
         self.send(&Packet::PubAck(ack(publish.packet_id.expect("QoS 1").0.get())));

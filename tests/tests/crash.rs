@@ -159,16 +159,7 @@ fn a_retained_message_survives_kill_9() {
     let site = Site::new();
     let broker = Broker::start(&site);
     let mut publisher = RawClient::connected(broker.address("lab"), Version::V311, "adt");
-    let packet = wardline_wire::Publish {
-        qos: wardline_wire::QoS::AtLeastOnce,
-        retain: true,
-        topic: "ward/b12/diet".into(),
-        packet_id: Some(wardline_wire::PacketId(std::num::NonZeroU16::MIN)),
-        payload: "no salt".into(),
-        ..wardline_wire::Publish::default()
-    };
-    publisher.send(&Packet::Publish(packet));
-    assert!(matches!(publisher.receive(), Packet::PubAck(_)));
+    publisher.retain("ward/b12/diet", "no salt", 1);
     broker.kill();
 
     let broker = Broker::start(&site);

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use wardline_tests::{
     Broker, RawClient, Site, connect,
     load::{self, Publisher},
-    packet_id, wardline,
+    wardline,
 };
-use wardline_wire::{Connect, Packet, Publish, QoS, Version};
+use wardline_wire::{Connect, Packet, Publish, Version};
 
 /// Of a mebibyte each, by the quota below.
 const SEGMENTS_MIN: usize = 4;
@@ -40,15 +40,7 @@ fn left() -> Site {
     drop(away);
     let mut device = RawClient::connected(broker.address("lab"), Version::V5, "device");
     for number in 1..=RETAINED {
-        device.send(&Packet::Publish(Publish {
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: format!("state/{number}").into(),
-            packet_id: Some(packet_id(number)),
-            payload: "on".into(),
-            ..Publish::default()
-        }));
-        assert!(matches!(device.receive(), Packet::PubAck(_)));
+        device.retain(&format!("state/{number}"), "on", number);
     }
     let address = broker.address("lab");
     let next = |number: u64| {

@@ -9,7 +9,7 @@ use wardline_tests::{
     load::{self, Publisher},
     record,
 };
-use wardline_wire::{Connect, Packet, Publish, QoS, Version};
+use wardline_wire::{Connect, Packet, Publish, Version};
 
 /// Of each publish.
 const PAYLOAD_BYTES: usize = 1_000;
@@ -56,15 +56,7 @@ fn publish_much(broker: &Broker) {
 fn retain_some(broker: &Broker) {
     let mut device = RawClient::connected(broker.address("lab"), Version::V5, "device");
     for number in 1..=RETAINED {
-        device.send(&Packet::Publish(Publish {
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: format!("state/{number}").into(),
-            packet_id: Some(wardline_tests::packet_id(number)),
-            payload: number.to_string().into(),
-            ..Publish::default()
-        }));
-        assert!(matches!(device.receive(), Packet::PubAck(ack) if !ack.reason.is_error()));
+        device.retain(&format!("state/{number}"), number.to_string(), number);
     }
 }
 
