@@ -145,23 +145,23 @@ impl Broker {
         self.process.signal(Signal::HUP);
     }
 
-    /// `kill -9`.
+    /// `kill -9`. Gives all it said.
     ///
     /// # Panics
     /// If it had ended by itself; the message has all it said.
-    pub fn kill(self) {
-        kill(self.process);
+    pub fn kill(self) -> String {
+        kill(self.process)
     }
 
-    /// Starts it, and `kill -9` after `time`, whatever it is doing then.
+    /// Starts it, and `kill -9` after `time`, whatever it is doing then. Gives all it said.
     ///
     /// # Panics
     /// If it had ended by itself; the message has all it said.
-    pub fn start_and_kill(site: &Site, environment: &[(&str, &str)], time: Duration) {
+    pub fn start_and_kill(site: &Site, environment: &[(&str, &str)], time: Duration) -> String {
         let process = Process::start(&mut serve(site, environment));
         // That nothing is waited for is the point: any instant will do.
         std::thread::sleep(time);
-        kill(process);
+        kill(process)
     }
 
     /// SIGTERM, and its end.
@@ -184,8 +184,10 @@ fn serve(site: &Site, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-fn kill(mut process: Process) {
+fn kill(mut process: Process) -> String {
     process.signal(Signal::KILL);
     let status = process.wait();
-    assert!(status.code().is_none(), "it had ended by itself ({status}):\n{}", process.said());
+    let said = process.said();
+    assert!(status.code().is_none(), "it had ended by itself ({status}):\n{said}");
+    said
 }

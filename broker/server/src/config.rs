@@ -47,6 +47,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// `[journal]`, in the node's data directory.
     pub journal: JournalOptions,
+    /// `[journal] snapshot`: one is taken when so many bytes were journaled since the last.
+    pub snapshot_bytes: u64,
     /// `[audit]`
     pub audit: Audit,
     /// `[plugins] rules`; without it the broker carries messages and raises no alerts.

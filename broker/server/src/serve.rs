@@ -213,8 +213,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     background.push(tokio::spawn(async move { timers.run_timers().await }));
     background.push(tokio::spawn(disk::run(Arc::clone(&node))));
     background.push(tokio::spawn(queues::run(Arc::clone(&node))));
-    let keeper = Keeper::new(Arc::clone(&node), journal.clone(), config.journal.quota_bytes);
-    let keeper = Arc::new(keeper);
+    let (every_bytes, quota_bytes) = (config.snapshot_bytes, config.journal.quota_bytes);
+    let keeper = Arc::new(Keeper::new(Arc::clone(&node), journal.clone(), every_bytes, quota_bytes));
     background.push(tokio::spawn(snapshots::run(Arc::clone(&keeper), audit.progress.clone())));
     background.push(tokio::spawn(heartbeat::run(Arc::clone(&node), audit.progress.clone())));
     if let Some(every) = config.node.sys_interval {

@@ -29,9 +29,7 @@ use crate::{metrics::Metrics, node::Node};
 
 /// How often it is looked whether one is due, and whether segments can go.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// One is taken when so much was journaled since the last, in bytes,
-const EVERY_BYTES: u64 = 64 << 20;
-/// or this part of the quota, where that is less,
+/// One is taken when as much as configured was journaled since the last, or this part of the quota, where that is less,
 const QUOTA_PARTS: u64 = 16;
 /// but not before so many times what the last one took: snapshots are not to be most of what is written.
 const OWN_SIZE_TIMES: u64 = 4;
@@ -237,11 +235,11 @@ struct State {
 }
 
 impl Keeper {
-    /// A keeper for a node that has just begun.
-    pub fn new(node: Arc<Node>, journal: Journal, quota_bytes: u64) -> Self {
+    /// A keeper for a node that has just begun, which takes a snapshot whenever `every_bytes` were journaled.
+    pub fn new(node: Arc<Node>, journal: Journal, every_bytes: u64, quota_bytes: u64) -> Self {
         let metrics = Arc::clone(node.metrics());
         let state = State { taken: node.began_with().into_iter().collect(), ..State::default() };
-        let every_bytes = EVERY_BYTES.min(quota_bytes / QUOTA_PARTS);
+        let every_bytes = every_bytes.min(quota_bytes / QUOTA_PARTS);
         let carried_bytes_max = CARRIED_BYTES_MAX.min(quota_bytes / CARRIED_QUOTA_PARTS) as usize;
         let kept = Mutex::new(state.kept(None));
         Self { node, journal, metrics, every_bytes, carried_bytes_max, state: Mutex::new(state), kept }

@@ -96,6 +96,13 @@ impl Faults {
         }
     }
 
+    /// Takes out those of these kinds if there are no more than `at_most` together.
+    pub(super) fn excuse(&mut self, kinds: &[Fault], at_most: usize) {
+        if kinds.iter().map(|kind| self.count(*kind)).sum::<usize>() <= at_most {
+            self.0.retain(|kind, _| !kinds.contains(kind));
+        }
+    }
+
     /// How many of a kind.
     pub fn count(&self, fault: Fault) -> usize {
         self.0.get(&fault).map_or(0, |found| found.count)

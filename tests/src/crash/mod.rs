@@ -38,6 +38,9 @@ pub struct Plan {
     pub seed: u64,
     /// Where the record goes.
     pub store: Store,
+    /// The journal's quota; none is more than any run needs. Where it is less, the broker lets telemetry of those who are away
+    /// go and says how much: no more than that may be missing.
+    pub journal_quota_mib: Option<u32>,
 }
 
 /// The audit store of a run.
@@ -60,6 +63,8 @@ pub struct Report {
     pub delivered: usize,
     /// Different alerts that came to the pager.
     pub alerts: usize,
+    /// Publishes that the broker let go, by its own word, because the journal's room was short.
+    pub shed: usize,
     /// Rows of the publishes of this run in the audit store.
     pub rows: usize,
     /// From starting the broker to its being ready.
@@ -88,6 +93,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:>8}  publishes acknowledged", self.acknowledged)?;
         writeln!(f, "{:>8}  deliveries", self.delivered)?;
         writeln!(f, "{:>8}  alerts at the pager", self.alerts)?;
+        writeln!(f, "{:>8}  publishes shed for the journal's room", self.shed)?;
         writeln!(f, "{:>8}  audit rows of these publishes", self.rows)?;
         writeln!(
             f,

@@ -22,6 +22,9 @@ use crate::tls::TlsFiles;
 /// Health and metrics unless configured.
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
 /// `$SYS` unless configured.
+/// A snapshot is a file of its own: less would make them most of what is written.
+const SNAPSHOT_BYTES_MIN: u64 = 1 << 20;
+const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
 const SYS_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 
 const CERTS_MEND: &str = "`wardline certs init` makes one";
@@ -34,7 +37,7 @@ pub(super) fn config(mut file: Section<'_>) -> Option<Config> {
     let (limits, listener_limits) = limits::of_node(file.section("limits", "[limits]"));
     let listeners = listeners(&mut file, &identity.issuers, http.as_ref(), &listener_limits);
     let policy = policy(file.section("policy", "[policy]"));
-    let journal = journal(file.section("journal", "[journal]"), &node);
+    let (journal, snapshot_bytes) = journal(file.section("journal", "[journal]"), &node);
     let mut warnings = Vec::new();
     let audit = audit(file.section("audit", "[audit]"), &node, &mut warnings);
     let rules = rules(file.section("plugins", "[plugins]"));
@@ -47,6 +50,7 @@ pub(super) fn config(mut file: Section<'_>) -> Option<Config> {
         identity,
         policy: policy?,
         journal,
+        snapshot_bytes,
         audit: audit?,
         rules,
         http,
@@ -358,7 +362,7 @@ fn policy(mut section: Section<'_>) -> Option<PathBuf> {
     file.map(|file| file.value)
 }
 
-fn journal(mut section: Section<'_>, node: &Node) -> JournalOptions {
+fn journal(mut section: Section<'_>, node: &Node) -> (JournalOptions, u64) {
     let mut options = JournalOptions::new(node.data.join("journal"), node.id);
     if let Some(commit) =
         section.parsed("commit", |text| text.parse::<Commit>().map_err(|error| error.to_string()))
@@ -373,12 +377,14 @@ fn journal(mut section: Section<'_>, node: &Node) -> JournalOptions {
     {
         options.segment_bytes = segment.value;
     }
+    let snapshot = section.parsed("snapshot", |text| bytes_within(text, SNAPSHOT_BYTES_MIN, u64::MAX));
+    let snapshot_bytes = snapshot.map_or(SNAPSHOT_BYTES_DEFAULT, |snapshot| snapshot.value);
     let desk = section.desk;
     let keys = section
         .parsed("key_file", |text| KeyRing::read(&desk.resolve(text)).map_err(|error| error.to_string()));
     options.keys = keys.map(|keys| keys.value);
     section.finish();
-    options
+    (options, snapshot_bytes)
 }
 
 pub(super) fn bytes_within(text: &str, least: u64, most: u64) -> Result<u64, String> {

@@ -71,6 +71,7 @@ file = "policy.toml"
 commit = "interval:5ms"
 quota = "20GiB"
 segment = "16MiB"
+snapshot = "128MiB"
 
 [audit]
 store = "sqlite:audit.db"
@@ -124,6 +125,7 @@ fn every_section_is_understood() {
     assert_eq!(lab.bind, "127.0.0.1:1883".parse().unwrap());
     assert_eq!(config.identity.issuers.len(), 1);
     assert_eq!((config.journal.quota_bytes, config.journal.segment_bytes), (20 << 30, 16 << 20));
+    assert_eq!(config.snapshot_bytes, 128 << 20);
     assert_eq!(config.journal.commit, wardline_journal::Commit::Interval(Duration::from_millis(5)));
     assert_eq!(config.audit.payload.kept("alerts/x"), wardline_audit::PayloadKept::Full);
     assert_eq!(config.audit.payload.kept("telemetry/x"), wardline_audit::PayloadKept::Digest);
@@ -279,7 +281,7 @@ speed = "high"
         "wardline.toml:8: `transport` in [[listener]]: `tsl` is none of tcp, tls, ws, wss",
         "wardline.toml:11: `commit` in [journal]: `sometimes` is not a commit mode",
         "wardline.toml:12: `quota` in [journal]: `much` is not a size",
-        "wardline.toml:13: unknown key `speed` in [journal]; it has commit, quota, segment, key_file",
+        "wardline.toml:13: unknown key `speed` in [journal]; it has commit, quota, segment, snapshot, key_file",
         "wardline.toml:14: unknown key `wards` in the file",
     ];
     assert_eq!(lines.len(), expected.len(), "{problems}");
