@@ -7,7 +7,7 @@ use std::ops::Range;
 use wardline_journal::{Access, Delivery, Offset, Origin, Publish, Record, canonical_digested};
 
 use crate::payload::{PayloadKept, PayloadPolicy};
-use crate::tree::{CompactRange, Hash, leaf_hash, sha256};
+use crate::tree::{CompactRange, Hash, LEAF, sha256};
 
 /// One row as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl PayloadFacts {
     }
 }
 
-/// The digest of `record` at (`node`, `seq`): its leaf in the tree. `scratch` holds the canonical bytes
-/// afterwards.
+/// The digest of `record` at (`node`, `seq`): the hash of its leaf in the tree. `scratch` holds [`LEAF`] and the
+/// canonical bytes afterwards.
 pub(crate) fn row_digest(
     node: u16,
     seq: Offset,
@@ -50,8 +50,9 @@ pub(crate) fn row_digest(
     scratch: &mut Vec<u8>,
 ) -> Hash {
     scratch.clear();
+    scratch.push(LEAF);
     canonical_digested(node, seq, record, payload.bytes, &payload.digest, scratch);
-    leaf_hash(scratch)
+    sha256(scratch)
 }
 
 /// Rows at consecutive offsets, and the tree that includes them.

@@ -5,6 +5,8 @@
 //! reading: the journal is the buffer. A batch that was handed over is tried until the store has it; the
 //! cursor makes that exactly once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,11 +28,16 @@ const BATCH_ROWS_MAX: usize = 5_000;
 /// Text and payload in a batch: what a batch of large messages may take of memory. A single larger record
 /// passes alone.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// How long the first row of a batch waits for company.
-const BATCH_AGE_MAX: Duration = Duration::from_millis(50);
+/// How long the first row of a batch waits for company while the store is quick.
+const BATCH_AGE_MIN: Duration = Duration::from_millis(50);
+/// And however slow it is.
+const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// Otherwise so many times as long as the batch before took to be committed. A commit has costs of its own, a
+/// signature, round trips, a sync: a store that is busy with them gets fewer and larger batches.
+const BATCH_AGE_COMMITS: u32 = 10;
 /// Batches read ahead while one is being written.
 const BATCHES_AHEAD_MAX: usize = 1;
-/// How often the reading thread looks up from an idle journal to see whether it should stop.
+/// How often the reading thread looks up from a journal that has nothing for it to see whether it should stop.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 /// At most one checkpoint in this time.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -122,6 +129,7 @@ pub async fn run<S: Source>(
         epoch: 0,
         unpublished: None,
         checkpoint_due: Instant::now(),
+        patience: Arc::default(),
     };
     let Some(position) = projector.claim().await? else { return Ok(()) };
     let next = Offset(position.range.size());
@@ -135,9 +143,10 @@ pub async fn run<S: Source>(
     });
     projector.adopt(&position)?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
+    let patience = Arc::clone(&projector.patience);
     let reading = tokio::task::spawn_blocking(move || {
         source.seek(next)?;
-        let feed = Feed { source, node: options.node, policy: options.payload, shutdown };
+        let feed = Feed { source, node: options.node, policy: options.payload, shutdown, patience };
         feed.run(Batch::new(position.range), &sender)
     });
     projector.write(receiver).await?;
@@ -149,7 +158,25 @@ fn is_stopping(shutdown: &watch::Receiver<bool>) -> bool {
 }
 
 /// A batch and the end of the journal when it was read.
-type Fed = (Batch, Offset);
+type Fed = (Arc<Batch>, Offset);
+
+/// How long the first row of a batch waits for company: told by who commits to who reads.
+#[derive(Debug, Default)]
+struct Patience {
+    commit_us: AtomicU64,
+}
+
+impl Patience {
+    fn committed_in(&self, took: Duration) {
+        self.commit_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_micros(self.commit_us.load(Ordering::Relaxed))
+            .saturating_mul(BATCH_AGE_COMMITS)
+            .clamp(BATCH_AGE_MIN, BATCH_AGE_MAX)
+    }
+}
 
 /// The reading thread.
 struct Feed<S> {
@@ -157,21 +184,17 @@ struct Feed<S> {
     node: u16,
     policy: PayloadPolicy,
     shutdown: watch::Receiver<bool>,
+    patience: Arc<Patience>,
 }
 
 impl<S: Source> Feed<S> {
     fn run(mut self, mut batch: Batch, sender: &mpsc::Sender<Fed>) -> Result<(), SourceError> {
         let mut scratch = Vec::new();
-        let mut oldest = None;
+        let mut due = None;
         loop {
-            let is_stopping = is_stopping(&self.shutdown);
-            let is_full = batch.len() >= BATCH_ROWS_MAX || batch.size_bytes() >= BATCH_BYTES_MAX;
-            let is_old = oldest.is_some_and(|oldest: Instant| oldest.elapsed() >= BATCH_AGE_MAX);
-            if is_full || is_old {
-                let following = batch.following();
-                let full = std::mem::replace(&mut batch, following);
-                oldest = None;
-                if sender.blocking_send((full, self.source.durable_end())).is_err() {
+            if batch.len() >= BATCH_ROWS_MAX || batch.size_bytes() >= BATCH_BYTES_MAX {
+                due = None;
+                if !self.send(&mut batch, sender) {
                     return Ok(());
                 }
             }
@@ -179,26 +202,42 @@ impl<S: Source> Feed<S> {
             match self.source.next()? {
                 Some(Entry::Record(offset, record)) if offset == expected => {
                     batch.push(self.node, &record, &self.policy, &mut scratch);
-                    oldest.get_or_insert_with(Instant::now);
+                    continue;
                 }
-                Some(Entry::Mark(_)) => {}
+                Some(Entry::Mark(_)) => continue,
                 Some(Entry::Record(offset, _)) => {
                     return Err(SourceError(format!("offset {offset} came where {expected} was expected")));
                 }
-                None if is_stopping || sender.is_closed() => {
-                    if !batch.is_empty() {
-                        // A closed channel means that nobody waits for it: the journal still has it.
-                        let _ = sender.blocking_send((batch, self.source.durable_end()));
-                    }
+                None => {}
+            }
+            // All that is durable is read.
+            let is_ending = is_stopping(&self.shutdown) || sender.is_closed();
+            if batch.is_empty() {
+                if is_ending {
                     return Ok(());
                 }
-                None => {
-                    let patience =
-                        oldest.map_or(IDLE_POLL, |oldest| BATCH_AGE_MAX.saturating_sub(oldest.elapsed()));
-                    self.source.wait(patience);
-                }
+                self.source.wait(IDLE_POLL);
+                continue;
+            }
+            let now = Instant::now();
+            let due_at = *due.get_or_insert_with(|| now + self.patience.get());
+            if now < due_at && !is_ending {
+                // Not woken by each record that becomes durable meanwhile: they are read together.
+                std::thread::sleep(IDLE_POLL.min(due_at - now));
+                continue;
+            }
+            due = None;
+            if !self.send(&mut batch, sender) {
+                return Ok(());
             }
         }
+    }
+
+    /// Hands `batch` over and begins the next; whether somebody takes it. If not, the journal still has it.
+    fn send(&self, batch: &mut Batch, sender: &mpsc::Sender<Fed>) -> bool {
+        let following = batch.following();
+        let full = Arc::new(std::mem::replace(batch, following));
+        sender.blocking_send((full, self.source.durable_end())).is_ok()
     }
 }
 
@@ -213,6 +252,7 @@ struct Projector {
     progress: watch::Sender<Progress>,
     writer: Option<Writer>,
     epoch: i64,
+    patience: Arc<Patience>,
     /// The newest head, while no checkpoint has it.
     unpublished: Option<SignedCheckpoint>,
     checkpoint_due: Instant,
@@ -267,7 +307,7 @@ impl Projector {
 
     /// Adds a batch, trying until the store has it. False: shutdown was asked for, and the store did not come
     /// back in time.
-    async fn add(&mut self, batch: &Batch, durable: Offset) -> Result<bool, ProjectorError> {
+    async fn add(&mut self, batch: &Arc<Batch>, durable: Offset) -> Result<bool, ProjectorError> {
         let head = self.head(batch.end().0, batch.range().root())?;
         let mut retry = Retry::new(self.drain);
         loop {
@@ -295,26 +335,23 @@ impl Projector {
 
     async fn attempt(
         &mut self,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         head: &SignedCheckpoint,
         with_checkpoint: bool,
     ) -> Result<(), StoreError> {
         // Taken out for the attempt: a connection that failed or was given up half-way is never used again.
         let writer = self.writer.take();
+        let (store, node, epoch) = (&self.store, self.node, self.epoch);
         let attempt = async {
-            let mut writer = self.connected(writer).await?;
+            let mut writer = connected(writer, store, node, epoch).await?;
+            let begun = Instant::now();
             writer.commit(batch, head, with_checkpoint).await?;
-            Ok(writer)
+            Ok((writer, begun.elapsed()))
         };
-        self.writer = Some(expiring(attempt, &self.store).await?);
+        let (writer, took) = expiring(attempt, &self.store).await?;
+        self.writer = Some(writer);
+        self.patience.committed_in(took);
         Ok(())
-    }
-
-    async fn connected(&self, writer: Option<Writer>) -> Result<Writer, StoreError> {
-        match writer {
-            Some(writer) => Ok(writer),
-            None => Writer::reconnect(&self.store, self.node, self.epoch).await,
-        }
     }
 
     /// Publishes the newest head as a checkpoint, if that is still to be done. Not tried again at once when
@@ -323,8 +360,9 @@ impl Projector {
         self.checkpoint_due = Instant::now() + CHECKPOINT_INTERVAL;
         let Some(head) = self.unpublished.clone() else { return Ok(()) };
         let writer = self.writer.take();
+        let (store, node, epoch) = (&self.store, self.node, self.epoch);
         let attempt = async {
-            let mut writer = self.connected(writer).await?;
+            let mut writer = connected(writer, store, node, epoch).await?;
             writer.checkpoint(&head).await?;
             Ok(writer)
         };
@@ -360,6 +398,19 @@ impl Projector {
     }
 }
 
+/// The writer as it is, or, after the last attempt failed, on a new connection.
+async fn connected(
+    writer: Option<Writer>,
+    store: &Store,
+    node: u16,
+    epoch: i64,
+) -> Result<Writer, StoreError> {
+    match writer {
+        Some(writer) => Ok(writer),
+        None => Writer::reconnect(store, node, epoch).await,
+    }
+}
+
 async fn expiring<T>(
     attempt: impl Future<Output = Result<T, StoreError>>,
     store: &Store,
@@ -368,7 +419,7 @@ async fn expiring<T>(
         Err(StoreError::Database {
             store: store.name().to_owned(),
             doing: "waiting for an answer",
-            source: sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
         })
     })
 }
@@ -406,6 +457,18 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_waits_longer_for_company_where_commits_are_slow_but_not_for_ever() {
+        let patience = Patience::default();
+        assert_eq!(patience.get(), BATCH_AGE_MIN);
+        for (commit_ms, wait_ms) in [(1, 50), (20, 200), (99, 990), (400, 1_000), (3, 50)] {
+            patience.committed_in(Duration::from_millis(commit_ms));
+            assert_eq!(patience.get(), Duration::from_millis(wait_ms));
+        }
+        patience.committed_in(Duration::MAX);
+        assert_eq!(patience.get(), BATCH_AGE_MAX);
+    }
 
     #[tokio::test]
     async fn retrying_ends_after_shutdown_and_the_drain_time() {

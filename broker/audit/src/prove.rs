@@ -18,7 +18,7 @@ use crate::key::{PublicKey, origin};
 use crate::rows;
 use crate::store::connection::{Kind, Value};
 use crate::store::{Store, StoreError};
-use crate::tree::{CompactRange, Hash, inclusion_path, leaf_hash, root_from_path};
+use crate::tree::{CompactRange, Hash, LEAF, inclusion_path, leaf_hash, root_from_path};
 
 const MAGIC: &str = "c2sp.org/tlog-proof@v1";
 /// A path in a tree of 2⁶³ leaves.
@@ -91,7 +91,7 @@ pub async fn prove(store: &Store, node: u16, seq: Offset) -> Result<Proof, Proof
         if entry.is_some() {
             after.push(digest);
         } else if row.seq.cast_unsigned() == seq.0 {
-            entry = Some(scratch.clone());
+            entry = scratch.strip_prefix(&[LEAF]).map(<[u8]>::to_vec);
         } else {
             before.push(digest);
         }

@@ -183,7 +183,7 @@ impl StoredRow {
     }
 
     /// Computes the row's digest anew from its columns and compares everything that can be compared. The
-    /// digest, or what is wrong with the row. `scratch` holds the canonical bytes afterwards.
+    /// digest, or what is wrong with the row. `scratch` is as [`row_digest`] leaves it.
     pub(crate) fn checked_digest(&self, node: u16, scratch: &mut Vec<u8>) -> Result<Hash, String> {
         let (record, payload) = self.record()?;
         if let (Record::Publish(publish), Ok(Some(_))) = (&record, self.cells.bytes_or_null(14)) {

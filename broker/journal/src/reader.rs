@@ -25,6 +25,8 @@ pub struct Reader {
     directory: PathBuf,
     from: Offset,
     live: Option<Arc<Shared>>,
+    /// How far a live journal may be read, when last asked: asked again where that is reached, not for each entry.
+    bound: Option<Place>,
     at: Option<Segment>,
     failed: bool,
 }
@@ -65,7 +67,7 @@ impl Reader {
     ) -> Result<Self, ReadError> {
         let directory = directory.into();
         segment::list(&*storage, &directory)?;
-        Ok(Self { storage, keys: None, directory, from, live: None, at: None, failed: false })
+        Ok(Self { storage, keys: None, directory, from, live: None, bound: None, at: None, failed: false })
     }
 
     /// With the keys that sealed segments need.
@@ -82,7 +84,16 @@ impl Reader {
         from: Offset,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { storage, keys: None, directory, from, live: Some(shared), at: None, failed: false }
+        Self {
+            storage,
+            keys: None,
+            directory,
+            from,
+            live: Some(shared),
+            bound: None,
+            at: None,
+            failed: false,
+        }
     }
 
     /// The next entry; `None` where for now there is none. Before the record at the starting offset come the marks
@@ -136,7 +147,6 @@ impl Reader {
     /// Goes to the next frame that is an entry from the starting offset on; whether there is one.
     fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
-            let bound = self.live.as_ref().map(|shared| shared.readable());
             let segment = match self.at.take() {
                 Some(segment) => segment,
                 None => match self.start()? {
@@ -145,6 +155,12 @@ impl Reader {
                 },
             };
             let segment = self.at.insert(segment);
+            if let Some(shared) = &self.live
+                && self.bound.is_none_or(|bound| bound <= segment.next_place())
+            {
+                self.bound = Some(shared.readable());
+            }
+            let bound = self.bound;
             let is_last = bound.is_some_and(|bound| bound.base <= segment.header.base);
             let limit = match bound {
                 Some(bound) if is_last => {

@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use super::{Access, Store, StoreError, Target};
+use super::{Access, Source, Store, StoreError, Target};
 
 /// A value in a statement or a cell of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,8 +257,8 @@ fn make_private(file: &Path) {
     drop(made);
 }
 
-pub(super) fn database_error(store: &str, doing: &'static str, source: sqlx::Error) -> StoreError {
-    StoreError::Database { store: store.to_owned(), doing, source }
+pub(super) fn database_error(store: &str, doing: &'static str, source: impl Into<Source>) -> StoreError {
+    StoreError::Database { store: store.to_owned(), doing, source: source.into() }
 }
 
 macro_rules! bind {

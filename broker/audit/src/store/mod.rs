@@ -7,7 +7,7 @@
 pub(crate) mod connection;
 mod copy;
 mod schema;
-mod sqlite_rows;
+mod sqlite;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -23,6 +23,9 @@ pub use schema::SCHEMA_VERSION;
 
 /// How long to wait for another writer of the same SQLite file.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a database said, whichever it is.
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +46,7 @@ pub enum StoreError {
         /// What was tried.
         doing: &'static str,
         /// What the database said.
-        source: sqlx::Error,
+        source: Source,
     },
     /// There is no record in it.
     #[error(

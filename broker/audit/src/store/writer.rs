@@ -1,24 +1,38 @@
 //! The one connection that adds rows to a node's record: exactly once, by a cursor that moves in the same
 //! transaction.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::connection::{Connection, Kind, Raw, Value, database_error};
-use super::{Access, Store, StoreError, copy, schema, sqlite_rows};
+use super::sqlite::File;
+use super::{Access, Source, Store, StoreError, copy, schema};
 use crate::batch::Batch;
 use crate::checkpoint::SignedCheckpoint;
 use crate::heads::{self, StoredHead};
 use crate::key::PublicKey;
 use crate::tree::CompactRange;
 
+const ADDING: &str = "adding rows";
+
 /// An instant as it stands in text columns: UTC, microseconds, sorts as it happened.
 pub(crate) fn instant_text(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
+/// A statement and what is bound to its parameters, which are numbered in the order in which they come.
+pub(super) struct Statement {
+    pub(super) sql: Cow<'static, str>,
+    pub(super) values: Vec<Value>,
+}
+
 /// Adds batches to the record of one node.
 pub(crate) struct Writer {
     connection: Connection,
+    /// Where the record is a file: through it batches are added. Not there while one is, nor after a failure.
+    file: Option<File>,
     node: u16,
     epoch: i64,
 }
@@ -62,13 +76,14 @@ impl Writer {
         let size = connection.fetch_one(sql, &[node_value(node)], &[Kind::Int], doing).await?;
         let checkpointed = size.and_then(|cells| cells.int(0).ok()).unwrap_or_default().cast_unsigned();
         connection.script("COMMIT", doing).await?;
-        Ok((Self { connection, node, epoch }, Position { range, checkpointed }))
+        let file = open_file(store)?;
+        Ok((Self { connection, file, node, epoch }, Position { range, checkpointed }))
     }
 
     /// The same writer on a new connection, after the old one was lost.
     pub(crate) async fn reconnect(store: &Store, node: u16, epoch: i64) -> Result<Self, StoreError> {
         let connection = store.connect(Access::Write).await?;
-        Ok(Self { connection, node, epoch })
+        Ok(Self { connection, file: open_file(store)?, node, epoch })
     }
 
     /// Which claim this writer works under.
@@ -78,35 +93,95 @@ impl Writer {
 
     /// Adds `batch` with its signed head, and with a checkpoint where asked, in one transaction. When an
     /// earlier attempt had been committed although its answer was lost, that is success and nothing is added
-    /// twice.
+    /// twice. After an error the writer is spent.
     pub(crate) async fn commit(
         &mut self,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         head: &SignedCheckpoint,
         with_checkpoint: bool,
     ) -> Result<(), StoreError> {
-        let doing = "adding rows";
-        let node = node_value(self.node);
-        let (first, end) = (batch.first().0.cast_signed(), batch.end().0.cast_signed());
-        self.connection.script(begin(&self.connection), doing).await?;
-        let sql = "UPDATE cursor SET next_seq = $1 WHERE node = $2 AND next_seq = $3 AND writer_epoch = $4";
-        let values = [Value::Int(end), node.clone(), Value::Int(first), Value::Int(self.epoch)];
-        if self.connection.execute(sql, &values, doing).await? != 1 {
-            self.connection.script("ROLLBACK", doing).await?;
-            return self.explain_fence(batch).await;
+        let advance = self.advance(batch);
+        let mut heads = vec![self.head_of(batch, head)];
+        if with_checkpoint {
+            heads.push(self.checkpoint_of(head));
         }
-        let inserted = match &mut self.connection.raw {
-            Raw::Sqlite(raw) => sqlite_rows::insert(raw, self.node, batch).await,
-            Raw::Postgres(raw) => copy::insert(raw, self.node, batch).await,
+        let is_ours = if self.connection.is_postgres() {
+            self.add_by_copy(batch, &advance, &heads).await?
+        } else {
+            self.add_to_file(batch, advance, heads).await?
         };
-        inserted.map_err(|source| database_error(self.connection.name(), doing, source))?;
+        if is_ours { Ok(()) } else { self.explain_fence(batch).await }
+    }
+
+    /// Publishes a signed head as a checkpoint. One of the same size is there already: nothing to do.
+    pub(crate) async fn checkpoint(&mut self, head: &SignedCheckpoint) -> Result<(), StoreError> {
+        let statement = self.checkpoint_of(head);
+        self.execute(&statement, "adding a checkpoint").await.map(drop)
+    }
+
+    /// False where the cursor is not where this writer had left it; then nothing is changed.
+    async fn add_by_copy(
+        &mut self,
+        batch: &Batch,
+        advance: &Statement,
+        heads: &[Statement],
+    ) -> Result<bool, StoreError> {
+        self.connection.script(begin(&self.connection), ADDING).await?;
+        if self.execute(advance, ADDING).await? != 1 {
+            self.connection.script("ROLLBACK", ADDING).await?;
+            return Ok(false);
+        }
+        if let Raw::Postgres(raw) = &mut self.connection.raw {
+            let copied = copy::insert(raw, self.node, batch).await;
+            copied.map_err(|source| database_error(self.connection.name(), ADDING, source))?;
+        }
+        for head in heads {
+            self.execute(head, ADDING).await?;
+        }
+        self.connection.script("COMMIT", ADDING).await?;
+        Ok(true)
+    }
+
+    /// As [`Self::add_by_copy`].
+    async fn add_to_file(
+        &mut self,
+        batch: &Arc<Batch>,
+        advance: Statement,
+        heads: Vec<Statement>,
+    ) -> Result<bool, StoreError> {
+        let failed = |source: Source| database_error(self.connection.name(), ADDING, source);
+        let mut file = self.file.take().ok_or_else(|| failed("the file was given up".into()))?;
+        let (batch, node) = (Arc::clone(batch), self.node);
+        let adding = tokio::task::spawn_blocking(move || {
+            file.add(node, &batch, &advance, &heads).map(|is_ours| (file, is_ours))
+        });
+        let added = adding.await.map_err(|lost| failed(lost.into()))?;
+        let (file, is_ours) = added.map_err(|source| failed(source.into()))?;
+        self.file = Some(file);
+        Ok(is_ours)
+    }
+
+    async fn execute(&mut self, statement: &Statement, doing: &'static str) -> Result<u64, StoreError> {
+        self.connection.execute(&statement.sql, &statement.values, doing).await
+    }
+
+    /// Moves the cursor over `batch`: touches one row, or none where it is not this writer's to move.
+    fn advance(&self, batch: &Batch) -> Statement {
+        let sql = "UPDATE cursor SET next_seq = $1 WHERE node = $2 AND next_seq = $3 AND writer_epoch = $4";
+        let (first, end) = (batch.first().0.cast_signed(), batch.end().0.cast_signed());
+        let values = vec![Value::Int(end), node_value(self.node), Value::Int(first), Value::Int(self.epoch)];
+        Statement { sql: sql.into(), values }
+    }
+
+    fn head_of(&self, batch: &Batch, head: &SignedCheckpoint) -> Statement {
         let sql = format!(
             "INSERT INTO batches (node, first_seq, count, tree_size, at, root, range, key_id, signature) \
              VALUES ($1, $2, $3, $4, {}, $6, $7, $8, $9)",
             self.connection.instant(5)
         );
-        let values = [
-            node,
+        let (first, end) = (batch.first().0.cast_signed(), batch.end().0.cast_signed());
+        let values = vec![
+            node_value(self.node),
             Value::Int(first),
             Value::Int(end - first),
             Value::Int(end),
@@ -116,28 +191,23 @@ impl Writer {
             Value::Bytes(head.key_id.to_vec()),
             Value::Bytes(head.signature.to_vec()),
         ];
-        self.connection.execute(&sql, &values, doing).await?;
-        if with_checkpoint {
-            self.checkpoint(head).await?;
-        }
-        self.connection.script("COMMIT", doing).await
+        Statement { sql: sql.into(), values }
     }
 
-    /// Publishes a signed head as a checkpoint. One of the same size is there already: nothing to do.
-    pub(crate) async fn checkpoint(&mut self, head: &SignedCheckpoint) -> Result<(), StoreError> {
+    fn checkpoint_of(&self, head: &SignedCheckpoint) -> Statement {
         let sql = format!(
             "INSERT INTO checkpoints (node, size, root, at, note) VALUES ($1, $2, $3, {}, $5) ON CONFLICT DO \
              NOTHING",
             self.connection.instant(4)
         );
-        let values = [
+        let values = vec![
             node_value(self.node),
             Value::Int(head.checkpoint.size.cast_signed()),
             Value::Bytes(head.checkpoint.root.to_vec()),
             Value::Text(instant_text(head.checkpoint.at)),
             Value::Text(head.note()),
         ];
-        self.connection.execute(&sql, &values, "adding a checkpoint").await.map(drop)
+        Statement { sql: sql.into(), values }
     }
 
     /// The cursor was not where this writer had left it: because its own lost commit succeeded, or because of
@@ -159,6 +229,12 @@ impl Writer {
             Err(StoreError::Inconsistent { store, what })
         }
     }
+}
+
+/// The file of a store that is one, which exists.
+fn open_file(store: &Store) -> Result<Option<File>, StoreError> {
+    let Some(path) = store.file() else { return Ok(None) };
+    File::open(&path).map(Some).map_err(|source| database_error(store.name(), "connecting", source))
 }
 
 fn begin(connection: &Connection) -> &'static str {
