@@ -106,6 +106,11 @@ impl Policy {
                 rules.extend(filters.into_iter().map(|filter| Rule::new(name, *list, filter)));
             }
         }
+        let Grants { publish, subscribe, deny_publish, deny_subscribe, .. } = &mut grants;
+        for rules in [publish, subscribe, deny_publish, deny_subscribe] {
+            // They last as long as a connection, of which there are many.
+            rules.shrink_to_fit();
+        }
         grants
     }
 }

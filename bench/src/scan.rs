@@ -161,7 +161,7 @@ mod tests {
                 retain,
                 topic: topic.into(),
                 packet_id: (qos != QoS::AtMostOnce).then_some(id),
-                properties: PublishProperties { user, ..PublishProperties::default() },
+                properties: PublishProperties { user, ..PublishProperties::default() }.into(),
                 payload: payload.into(),
                 dup: false,
             })

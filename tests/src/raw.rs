@@ -87,7 +87,6 @@ impl RawClient {
 
 /// What a client hears while it listens for a time.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and looked at at once")]
 pub enum Heard {
     /// A packet.
     Packet(Packet),

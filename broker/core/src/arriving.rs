@@ -9,7 +9,7 @@ use wardline_journal::{AccessEvent, Log, Mark, Origin};
 use wardline_wire::{ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
 
 use crate::{
-    alias::Aliases,
+    alias::{AliasesReceived, AliasesSent},
     broker::{Broker, ConnectRequest, HeldPacket},
     connection::{Connection, ConnectionId},
     gate::{Denial, Gate},
@@ -17,6 +17,7 @@ use crate::{
     leaving::{detached_will, keep_alive_grace, keep_alive_look, will_publish},
     limits::{ClientLimits, Limit},
     session::{NEVER, Session, SessionId},
+    source::Source,
     state,
     timer::Timer,
 };
@@ -228,6 +229,7 @@ impl<L: Log> Broker<L> {
         now: Timestamp,
     ) -> ConnectionId {
         let ConnectRequest { connect, principal, peer, withheld, limits, authentication_data } = request;
+        let source = Arc::new(Source { client: Arc::clone(client), principal, peer });
         let generation = self.next_generation();
         let wish = &connect.properties;
         let keep_alive_limited = connect.version == Version::V5 && limits.max_keep_alive > 0;
@@ -242,9 +244,7 @@ impl<L: Log> Broker<L> {
         let mut connection = Connection {
             generation,
             session,
-            client: Arc::clone(client),
-            principal: Arc::clone(&principal),
-            peer,
+            source,
             limits,
             version: connect.version,
             keep_alive,
@@ -255,8 +255,8 @@ impl<L: Log> Broker<L> {
             unacknowledged: 0,
             withheld,
             wants_reasons: wish.request_problem_information != Some(false),
-            aliases: Vec::new(),
-            aliases_sent: Aliases::new(wish.topic_alias_maximum.unwrap_or(0)),
+            aliases: AliasesReceived::default(),
+            aliases_sent: AliasesSent::new(wish.topic_alias_maximum.unwrap_or(0)),
             control: BytesMut::new(),
             control_packets: 0,
             answers_held: 0,
@@ -297,7 +297,7 @@ impl<L: Log> Broker<L> {
             reason: ReasonCode::Success,
             properties,
         })));
-        self.connections_by_principal.begun(&principal);
+        self.connections_by_principal.begun(&connection.source.principal);
         let id = ConnectionId { index: self.connections.insert(connection) as u32, generation };
         self.counters.connects += 1;
         self.counters.connections_peak = self.counters.connections_peak.max(self.connections.len());

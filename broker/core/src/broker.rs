@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use slab::Slab;
 use smallvec::SmallVec;
 use wardline_journal::{Access, AccessEvent, DeliveryStep, Log, Offset, Origin};
-use wardline_wire::{Connect, Packet, SubAck};
+use wardline_wire::{Connect, Packet, PacketId, PacketType};
 
 use crate::{
     connection::{Connection, ConnectionId},
@@ -18,7 +18,8 @@ use crate::{
     presence::Presence,
     queues::Overflow,
     retained::Retained,
-    route::{Entry, Hit, Target},
+    route::{Entry, Target},
+    routes::Routes,
     session::{Session, SessionId},
     shared::Groups,
     stored::Stored,
@@ -128,9 +129,10 @@ pub(crate) struct Held {
 
 #[derive(Debug)]
 pub(crate) enum HeldPacket {
-    Publish(Packet),
-    Subscribe(SubAck),
-    Unsubscribe(SubAck),
+    /// A PUBACK, PUBREC, PUBREL or PUBCOMP that says success.
+    Success(PacketType, PacketId),
+    /// Any other.
+    Answer(Box<Packet>),
     /// Nothing; the client may be sent what waited for its identifier, or for its will, to be durable.
     Wake,
     /// The connection is to end: MQTT 3.1.1 has no other way to refuse a publish.
@@ -164,6 +166,7 @@ pub struct Broker<L> {
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_client: HashMap<Arc<str>, SessionId>,
     pub(crate) tree: Tree<Target, Entry>,
+    pub(crate) routes: Routes,
     pub(crate) groups: Groups,
     pub(crate) subscriptions: usize,
     pub(crate) shared_subscriptions: usize,
@@ -186,8 +189,6 @@ pub struct Broker<L> {
     pub(crate) outstanding: HashMap<Offset, Outstanding>,
     pub(crate) counters: Counters,
     pub(crate) overflow: Overflow,
-    pub(crate) routed: u64,
-    pub(crate) hits: Vec<Hit>,
     pub(crate) encoded: Vec<u8>,
     pub(crate) alerts_sent: Vec<Timestamp>,
     /// The journal is being read, so that nothing is to be written to it.
@@ -208,6 +209,7 @@ impl<L: Log> Broker<L> {
             sessions: Slab::new(),
             by_client: HashMap::new(),
             tree: Tree::default(),
+            routes: Routes::default(),
             groups: Groups::default(),
             subscriptions: 0,
             shared_subscriptions: 0,
@@ -225,8 +227,6 @@ impl<L: Log> Broker<L> {
             outstanding: HashMap::new(),
             counters: Counters::default(),
             overflow: Overflow::default(),
-            routed: 0,
-            hits: Vec::new(),
             encoded: Vec::new(),
             alerts_sent: Vec::new(),
             recovering: false,
@@ -338,11 +338,11 @@ impl<L: Log> Broker<L> {
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.slot()).filter(|connection| connection.generation == id.generation)
+        id.of(&self.connections)
     }
 
     pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.connections.get_mut(id.slot()).filter(|connection| connection.generation == id.generation)
+        id.of_mut(&mut self.connections)
     }
 
     pub(crate) fn session(&self, id: SessionId) -> Option<&Session> {
@@ -359,8 +359,7 @@ impl<L: Log> Broker<L> {
     }
 
     pub(crate) fn wake(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id.slot())
-            && connection.generation == id.generation
+        if let Some(connection) = id.of_mut(&mut self.connections)
             && !connection.woken
         {
             connection.woken = true;

@@ -1,13 +1,21 @@
 //! One network connection after its CONNECT was accepted.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use bytestring::ByteString;
 use jiff::Timestamp;
-use wardline_wire::{Packet, ReasonCode, Version, encode, fit};
+use slab::Slab;
+use wardline_wire::{Packet, PacketId, PacketType, SUCCESS_BYTES, Version, encode, encode_success, fit};
 
-use crate::{alias::Aliases, limits::ClientLimits, session::SessionId};
+use crate::{
+    alias::{AliasesReceived, AliasesSent},
+    limits::ClientLimits,
+    session::SessionId,
+    source::Source,
+};
+
+/// Bytes that stay allocated for the acknowledgements of one connection while there are none.
+const CONTROL_KEPT_BYTES: usize = 1_024;
 
 /// Names a connection; never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,15 +29,23 @@ impl ConnectionId {
     pub fn slot(self) -> usize {
         self.index as usize
     }
+
+    /// The connection of this name, unless it has ended: its slot may be another's by now.
+    pub(crate) fn of(self, connections: &Slab<Connection>) -> Option<&Connection> {
+        connections.get(self.slot()).filter(|connection| connection.generation == self.generation)
+    }
+
+    /// As [`Self::of`].
+    pub(crate) fn of_mut(self, connections: &mut Slab<Connection>) -> Option<&mut Connection> {
+        connections.get_mut(self.slot()).filter(|connection| connection.generation == self.generation)
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) generation: u32,
     pub(crate) session: SessionId,
-    pub(crate) client: Arc<str>,
-    pub(crate) principal: Arc<str>,
-    pub(crate) peer: Arc<str>,
+    pub(crate) source: Arc<Source>,
     pub(crate) limits: Arc<ClientLimits>,
     pub(crate) version: Version,
     /// Seconds, 0 for none: what is enforced, the server's own if it overrode the client's.
@@ -47,10 +63,10 @@ pub(crate) struct Connection {
     /// Filters of topics that the client is never sent.
     pub(crate) withheld: Arc<[Box<str>]>,
     pub(crate) wants_reasons: bool,
-    /// Topics of the client's aliases, alias 1 first; gone with the connection [MQTT-3.3.2-7].
-    pub(crate) aliases: Vec<Option<ByteString>>,
+    /// The client's aliases; gone with the connection [MQTT-3.3.2-7].
+    pub(crate) aliases: AliasesReceived,
     /// Aliases in use towards the client.
-    pub(crate) aliases_sent: Aliases,
+    pub(crate) aliases_sent: AliasesSent,
     /// Encoded and ready to go before anything in the lanes. Answers, so that it is bounded by what is heard: a client that does
     /// not take them is not read.
     pub(crate) control: BytesMut,
@@ -81,35 +97,26 @@ impl Connection {
         }
     }
 
-    /// Moves what is queued ahead of the lanes to `out`; says how many packets that was.
-    pub(crate) fn take_control(&mut self, out: &mut BytesMut) -> u64 {
-        out.unsplit(self.control.split());
-        std::mem::take(&mut self.control_packets).into()
+    /// As [`Self::send`] an acknowledgement that says success.
+    pub(crate) fn send_success(&mut self, packet: PacketType, packet_id: PacketId) {
+        if self.packet_bytes_max < SUCCESS_BYTES {
+            self.closing = true;
+            return;
+        }
+        encode_success(packet, packet_id, &mut self.control);
+        self.control_packets += 1;
     }
 
-    /// The topic behind an alias, which is defined first if the publish names both.
-    ///
-    /// # Errors
-    /// The reason to disconnect with [3.3.2.3.4].
-    pub(crate) fn resolve_alias(
-        &mut self,
-        alias: NonZeroU16,
-        topic: &ByteString,
-        maximum: u16,
-    ) -> Result<ByteString, ReasonCode> {
-        // Everything up to the maximum is taken [MQTT-3.3.2-12].
-        if alias.get() > maximum {
-            return Err(ReasonCode::TopicAliasInvalid);
+    /// Moves what is queued ahead of the lanes to `out`; says how many packets that was.
+    pub(crate) fn take_control(&mut self, out: &mut BytesMut) -> u64 {
+        if self.control_packets == 0 {
+            return 0;
         }
-        let index = usize::from(alias.get()) - 1;
-        if topic.is_empty() {
-            return self.aliases.get(index).cloned().flatten().ok_or(ReasonCode::ProtocolError);
+        out.extend_from_slice(&self.control);
+        if self.control.capacity() > CONTROL_KEPT_BYTES {
+            self.control = BytesMut::new();
         }
-        if self.aliases.len() <= index {
-            self.aliases.resize(index + 1, None);
-        }
-        // A copy: the alias outlives the read buffer that the topic is a slice of.
-        self.aliases[index] = Some(ByteString::from(String::from(&**topic)));
-        Ok(topic.clone())
+        self.control.clear();
+        std::mem::take(&mut self.control_packets).into()
     }
 }

@@ -6,8 +6,8 @@ use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::{AccessEvent, Log, Mark, Offset, Origin, Outcome, Record};
 use wardline_wire::{
-    Ack, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter,
-    Unsubscribe, Version, encode_properties,
+    Ack, Disconnect, Packet, PacketId, PacketType, Publish, QoS, ReasonCode, SubAck, Subscribe,
+    SubscribeFilter, Unsubscribe, Version, encode_properties,
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     lane::Outgoing,
     limits::Limit,
     session::{InFlight, SessionId, Subscription},
+    source::Source,
     state,
     stored::Stored,
 };
@@ -29,15 +30,15 @@ const ANSWERS_HELD_MAX: usize = 2 * u16::MAX as usize;
 impl<L: Log> Broker<L> {
     /// Takes one packet of a connected client.
     pub fn receive(&mut self, id: ConnectionId, packet: Packet, gate: &mut impl Gate, now: Timestamp) {
-        let Some(connection) = self.connection_mut(id).filter(|connection| !connection.closing) else {
+        let Self { connections, counters, .. } = self;
+        let Some(connection) = id.of_mut(connections).filter(|connection| !connection.closing) else {
             return;
         };
+        counters.packets_received += 1;
         connection.last_received = now;
         if connection.answers_held >= ANSWERS_HELD_MAX {
             return self.disconnect_with(id, ReasonCode::QuotaExceeded, "too many answers are due");
         }
-        self.counters.packets_received += 1;
-        let Some(connection) = self.connection_mut(id) else { return };
         match packet {
             Packet::Publish(publish) => self.publish_received(id, publish, gate, now),
             Packet::PubAck(ack) => self.puback(id, &ack, now),
@@ -80,101 +81,93 @@ impl<L: Log> Broker<L> {
         gate: &mut impl Gate,
         now: Timestamp,
     ) {
-        self.counters.publishes_received += 1;
-        self.counters.publish_bytes_received += publish.payload.len() as u64;
-        let Some(connection) = self.connection_mut(id) else { return };
-        let limits = Arc::clone(&connection.limits);
-        if let Some(alias) = publish.properties.topic_alias.take() {
-            match connection.resolve_alias(alias, &publish.topic, limits.topic_alias_max) {
+        let Self { connections, sessions, counters, reached, .. } = self;
+        counters.publishes_received += 1;
+        counters.publish_bytes_received += publish.payload.len() as u64;
+        let Some(connection) = id.of_mut(connections) else { return };
+        let limits = &connection.limits;
+        if let Some(alias) = publish.properties.take_topic_alias() {
+            let maximum = limits.topic_alias_max;
+            match connection.aliases.resolve(alias, &publish.topic, maximum) {
                 Ok(topic) => publish.topic = topic,
                 Err(reason) => {
-                    if alias.get() > limits.topic_alias_max {
-                        self.reached.count(&limits, Limit::TopicAliasMax);
+                    if alias.get() > maximum {
+                        reached.count(limits, Limit::TopicAliasMax);
                     }
                     return self.disconnect_with(id, reason, "topic alias is not defined");
                 }
             }
         }
-        let packet_id = publish.packet_id;
-        if packet_id.is_some() {
+        if publish.packet_id.is_some() {
             connection.unacknowledged += 1;
             // [MQTT-3.3.4-7] for MQTT 5; older clients were never told a maximum.
             if connection.version == Version::V5 && connection.unacknowledged > u32::from(limits.receive_max)
             {
-                self.reached.count(&limits, Limit::ReceiveMax);
-                return self.disconnect_with(
-                    id,
-                    ReasonCode::ReceiveMaximumExceeded,
-                    "receive maximum exceeded",
-                );
+                reached.count(limits, Limit::ReceiveMax);
+                let reason = ReasonCode::ReceiveMaximumExceeded;
+                return self.disconnect_with(id, reason, "receive maximum exceeded");
             }
         }
-        let (client, principal, peer) =
-            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let exactly_once = packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
+        let exactly_once = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
         if let Some(packet_id) = exactly_once
-            && self.session_of(id).is_some_and(|session| session.received.contains(&packet_id.0.get()))
+            && let Some(session) = connection.session.of(sessions)
+            && session.received.contains(packet_id)
         {
             // A repeat: it was taken, perhaps on an earlier connection [MQTT-4.3.3-10].
-            return self
-                .hold(id, HeldPacket::Publish(Packet::PubRec(ack(packet_id, ReasonCode::Success, None))));
+            return self.hold(id, HeldPacket::Success(PacketType::PubRec, packet_id));
         }
 
-        let qos = publish.qos;
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let (source, publisher) = (Arc::clone(&connection.source), connection.session);
         let checked = limits.check_name(&publish.topic).map_err(|(limit, denial)| {
-            self.reached.count(&limits, limit);
+            reached.count(limits, limit);
             denial
         });
         if let Err(denial) = checked.and_then(|()| check_payload(&publish)) {
             let (reason, text) = (denial.reason, denial.text.clone());
-            self.deny(id, &publish, origin, denial, now);
-            if packet_id.is_none() {
+            self.deny(id, &publish, source.origin(), denial, now);
+            if publish.packet_id.is_none() {
                 // At QoS 0 there is no acknowledgement to say it in.
                 self.disconnect_with(id, reason, &text);
             }
             return;
         }
-        if let Err(denial) = gate.publish(&client, &publish) {
-            return self.deny(id, &publish, origin, denial, now);
+        if let Err(denial) = gate.publish(&source.client, &publish) {
+            return self.deny(id, &publish, source.origin(), denial, now);
         }
         if let Err((limit, denial)) = self.retained.check(&publish, &self.limits, now) {
-            self.reached.count(&limits, limit);
-            return self.deny(id, &publish, origin, denial, now);
-        }
-        let publisher = self.connection(id).map(|connection| connection.session);
-        let recorded_id = exactly_once.map_or(0, |packet_id| packet_id.0.get());
-        self.accept(&publish, client, principal, &peer, publisher, recorded_id, now);
-        let Some(packet_id) = packet_id else { return };
-        let answer = ack(packet_id, ReasonCode::Success, None); // [MQTT-2.2.1-5]
-        if qos == QoS::ExactlyOnce {
-            // [MQTT-4.3.3-8]; what is refused is not remembered [MQTT-4.3.3-9]
-            if let Some(session) = self.session_of(id) {
-                session.received.insert(packet_id.0.get());
+            if let Some(connection) = id.of(&self.connections) {
+                self.reached.count(&connection.limits, limit);
             }
-            self.hold(id, HeldPacket::Publish(Packet::PubRec(answer)));
+            return self.deny(id, &publish, source.origin(), denial, now);
+        }
+        let recorded_id = exactly_once.map_or(0, |packet_id| packet_id.0.get());
+        self.accept(&publish, source, Some(publisher), recorded_id, now);
+        // [MQTT-2.2.1-5]
+        let Some(packet_id) = publish.packet_id else { return };
+        if exactly_once.is_some() {
+            // [MQTT-4.3.3-8]; what is refused is not remembered [MQTT-4.3.3-9]
+            if let Some(session) = self.session_mut(publisher) {
+                session.received.insert(packet_id);
+            }
+            self.hold(id, HeldPacket::Success(PacketType::PubRec, packet_id));
         } else {
             // And nothing is remembered: the identifier is free [MQTT-4.3.2-4] [MQTT-4.3.2-5].
-            self.hold(id, HeldPacket::Publish(Packet::PubAck(answer)));
+            self.hold(id, HeldPacket::Success(PacketType::PubAck, packet_id));
         }
     }
 
     /// Journals an accepted publish, keeps it if retained, and routes it. The one way for clients, wills and plugins alike.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one journal record")]
     pub(crate) fn accept(
         &mut self,
         publish: &Publish,
-        client: Arc<str>,
-        principal: Arc<str>,
-        peer: &str,
+        source: Arc<Source>,
         publisher: Option<SessionId>,
         packet_id: u16,
         now: Timestamp,
     ) -> Offset {
-        let origin = Origin { client: &client, principal: &principal, peer };
-        let offset = self.record(publish, origin, packet_id, Outcome::Accepted, "", now);
+        let offset = self.record(publish, source.origin(), packet_id, Outcome::Accepted, "", now);
         self.counters.publishes_accepted += 1;
-        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), client, principal));
+        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), source));
         self.distribute(&stored, publisher, now);
         offset
     }
@@ -193,12 +186,12 @@ impl<L: Log> Broker<L> {
 
     /// A publish of a plugin or of the node itself, by the same way as a client's.
     pub fn publish(&mut self, principal: Arc<str>, publish: &Publish, now: Timestamp) -> Offset {
-        self.accept(publish, Arc::from(""), principal, "", None, 0, now)
+        self.accept(publish, Source::within(principal), None, 0, now)
     }
 
     /// A publish that is not recorded: the node's own counters. QoS 0, never in the journal, never audited.
     pub fn publish_unrecorded(&mut self, principal: Arc<str>, publish: Publish, now: Timestamp) {
-        let stored = Arc::new(Stored::new(None, now, publish, Arc::from(""), principal));
+        let stored = Arc::new(Stored::new(None, now, publish, Source::within(principal)));
         self.distribute(&stored, None, now);
     }
 
@@ -212,11 +205,13 @@ impl<L: Log> Broker<L> {
         now: Timestamp,
     ) -> Offset {
         self.encoded.clear();
-        let encoded = encode_properties(&publish.properties, &mut self.encoded);
-        debug_assert!(
-            encoded.is_ok(),
-            "a client's came in a block that fitted, a plugin's are a few short ones"
-        );
+        if !publish.properties.is_empty() {
+            let encoded = encode_properties(&publish.properties, &mut self.encoded);
+            debug_assert!(
+                encoded.is_ok(),
+                "a client's came in a block that fitted, a plugin's are a few short ones"
+            );
+        }
         self.log.append(&Record::Publish(wardline_journal::Publish {
             received_at: now,
             origin,
@@ -245,11 +240,11 @@ impl<L: Log> Broker<L> {
         let packet = if connection.version == Version::V5 {
             let text = connection.wants_reasons.then(|| ByteString::from(denial.text)); // [MQTT-3.1.2-29]
             let answer = ack(packet_id, denial.reason, text);
-            HeldPacket::Publish(if publish.qos == QoS::ExactlyOnce {
+            HeldPacket::Answer(Box::new(if publish.qos == QoS::ExactlyOnce {
                 Packet::PubRec(answer)
             } else {
                 Packet::PubAck(answer)
-            })
+            }))
         } else {
             // 3.1.1 can acknowledge or close [MQTT3-3.3.5-2]; an acknowledgement would say that we have what we have not.
             HeldPacket::Close
@@ -260,10 +255,8 @@ impl<L: Log> Broker<L> {
     /// A packet that could be read only so far: recorded as refused, so that the record shows the attempt.
     pub fn malformed(&mut self, id: ConnectionId, reason: ReasonCode, text: &str, now: Timestamp) {
         let Some(connection) = self.connection(id) else { return };
-        let (client, principal, peer) =
-            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        self.access(AccessEvent::Refuse, origin, "", text, &[], now);
+        let source = Arc::clone(&connection.source);
+        self.access(AccessEvent::Refuse, source.origin(), "", text, &[], now);
         self.disconnect_with(id, reason, text);
     }
 
@@ -293,22 +286,23 @@ impl<L: Log> Broker<L> {
             match packet {
                 HeldPacket::Wake => connection.wake_held = false,
                 _ if connection.closing => continue,
-                HeldPacket::Publish(packet) => {
-                    // A PUBREC with success ends nothing yet; a PUBCOMP for what is unknown ends nothing that was counted.
-                    let ended = match &packet {
-                        Packet::PubRec(ack) => ack.reason.is_error(),
-                        Packet::PubComp(ack) => !ack.reason.is_error(),
-                        Packet::PubRel(_) => false,
-                        _ => true,
-                    };
-                    connection.unacknowledged = connection.unacknowledged.saturating_sub(u32::from(ended));
-                    connection.send(packet);
+                HeldPacket::Success(packet, packet_id) => {
+                    // A PUBREC ends nothing yet, and a PUBREL nothing of the client's.
+                    if matches!(packet, PacketType::PubAck | PacketType::PubComp) {
+                        connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
+                    }
+                    connection.send_success(packet, packet_id);
                 }
-                HeldPacket::Subscribe(suback) => {
-                    connection.subacks_held -= 1;
-                    connection.send(Packet::SubAck(suback));
+                HeldPacket::Answer(packet) => {
+                    // A PUBCOMP for what is unknown ends nothing that was counted.
+                    if matches!(*packet, Packet::PubAck(_) | Packet::PubRec(_)) {
+                        connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
+                    }
+                    if matches!(*packet, Packet::SubAck(_)) {
+                        connection.subacks_held -= 1;
+                    }
+                    connection.send(*packet);
                 }
-                HeldPacket::Unsubscribe(unsuback) => connection.send(Packet::UnsubAck(unsuback)),
                 HeldPacket::Close => connection.closing = true,
             }
             self.wake(id);
@@ -325,12 +319,15 @@ impl<L: Log> Broker<L> {
             return self.protocol_error(id, "PUBACK for a QoS 2 publish");
         }
         let Some(flight) = session.settle(at) else { return };
+        let more = session.has_more();
         if ack_received.reason.is_error() {
             self.declined(id, packet_id, &flight.outgoing, now);
         } else {
             self.confirmed(id, packet_id, &flight.outgoing, now);
         }
-        self.wake(id);
+        if more {
+            self.wake(id);
+        }
     }
 
     /// Answers with PUBREL; until then the publish is owed [MQTT-4.3.3-3].
@@ -368,23 +365,25 @@ impl<L: Log> Broker<L> {
         if first && let Some(session) = self.session_of(id) {
             session.in_flight[at].after = durable_at;
         }
-        self.hold(id, HeldPacket::Publish(Packet::PubRel(ack(packet_id, ReasonCode::Success, None))));
+        self.hold(id, HeldPacket::Success(PacketType::PubRel, packet_id));
     }
 
     /// Answers with PUBCOMP, whatever became of the message [MQTT-4.3.3-11] [MQTT-4.3.3-13]; the identifier is free
     /// [MQTT-4.3.3-12].
     fn pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
-        let Some(session) = self.session_of(id) else { return };
-        let known = session.received.remove(&packet_id.0.get());
-        let client = Arc::clone(&session.client);
-        let reason = if known {
-            self.log.mark(&Mark::Released { client: &client, packet_id: packet_id.0.get() });
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
+        let Some(connection) = self.connection(id) else { return };
+        let session = connection.session;
+        let Self { sessions, log, .. } = self;
+        let Some(session) = session.of_mut(sessions) else { return };
         // Were it sent before the release is durable, a crash would take the identifier's next publish for a repeat.
-        self.hold(id, HeldPacket::Publish(Packet::PubComp(ack(packet_id, reason, None))));
+        let answer = if session.received.remove(packet_id) {
+            log.mark(&Mark::Released { client: &session.client, packet_id: packet_id.0.get() });
+            HeldPacket::Success(PacketType::PubComp, packet_id)
+        } else {
+            let unknown = ack(packet_id, ReasonCode::PacketIdentifierNotFound, None);
+            HeldPacket::Answer(Box::new(Packet::PubComp(unknown)))
+        };
+        self.hold(id, answer);
     }
 
     /// Settles a QoS 2 exchange, until then its PUBREL is owed [MQTT-4.3.3-5].
@@ -439,7 +438,7 @@ impl<L: Log> Broker<L> {
         // [MQTT-2.2.1-6] [MQTT-3.8.4-2]
         let suback =
             SubAck { packet_id: subscribe.packet_id, reason_string: None, user: Vec::new(), reasons };
-        self.hold(id, HeldPacket::Subscribe(suback));
+        self.hold(id, HeldPacket::Answer(Box::new(Packet::SubAck(suback))));
     }
 
     /// The QoS that was granted, or why there is none [MQTT-3.8.4-7].
@@ -453,9 +452,8 @@ impl<L: Log> Broker<L> {
     ) -> ReasonCode {
         let Some(connection) = self.connection(id) else { return ReasonCode::UnspecifiedError };
         let session_id = connection.session;
-        let (client, principal, peer) =
-            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let source = Arc::clone(&connection.source);
+        let origin = source.origin();
         let filter: &str = &wish.filter;
         let limits = Arc::clone(&connection.limits);
         let maximum = limits.subscriptions;
@@ -472,7 +470,7 @@ impl<L: Log> Broker<L> {
             self.reached.count(&limits, limit);
             denial
         });
-        if let Err(denial) = permitted.and_then(|()| gate.subscribe(&client, filter)) {
+        if let Err(denial) = permitted.and_then(|()| gate.subscribe(&source.client, filter)) {
             self.access(AccessEvent::Subscribe, origin, filter, &denial.text, &[], now);
             return denial.reason;
         }
@@ -496,9 +494,8 @@ impl<L: Log> Broker<L> {
     fn unsubscribe(&mut self, id: ConnectionId, unsubscribe: &Unsubscribe, now: Timestamp) {
         let Some(connection) = self.connection(id) else { return };
         let session_id = connection.session;
-        let (client, principal, peer) =
-            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let source = Arc::clone(&connection.source);
+        let origin = source.origin();
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
             let existed = self.remove_subscription(session_id, filter);
@@ -509,7 +506,7 @@ impl<L: Log> Broker<L> {
         }
         let unsuback =
             SubAck { packet_id: unsubscribe.packet_id, reason_string: None, user: Vec::new(), reasons };
-        self.hold(id, HeldPacket::Unsubscribe(unsuback));
+        self.hold(id, HeldPacket::Answer(Box::new(Packet::UnsubAck(unsuback))));
     }
 
     fn disconnected(&mut self, id: ConnectionId, disconnect: &Disconnect, now: Timestamp) {

@@ -3,7 +3,7 @@
 //! What is owed reliably waits in a [`Backlog`], mostly in the journal. QoS 0 telemetry, which nobody has to get, waits in
 //! memory beside it, and goes in its place among the rest unless that is not ready.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Deref, sync::Arc};
 
 use smallvec::SmallVec;
 use wardline_journal::Offset;
@@ -35,6 +35,25 @@ pub(crate) struct Share {
     pub(crate) retain: bool,
 }
 
+/// Identifiers of the subscriptions that a publish came by; most have none. Copies share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubscriptionIds(Option<Arc<[u32]>>);
+
+impl FromIterator<u32> for SubscriptionIds {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        let ids: SmallVec<[u32; 4]> = ids.into_iter().collect();
+        Self((!ids.is_empty()).then(|| Arc::from(&*ids)))
+    }
+}
+
+impl Deref for SubscriptionIds {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
 /// A publish on its way to one subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -43,7 +62,7 @@ pub(crate) struct Outgoing {
     /// The lower of what was published and what was granted.
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
-    pub(crate) subscription_ids: SmallVec<[u32; 1]>,
+    pub(crate) subscription_ids: SubscriptionIds,
     /// The shared subscription that it comes from and goes back to if this subscriber is lost; QoS 1 and 2 only.
     pub(crate) share: Option<Share>,
     /// What it counts for against quotas: [`Stored::bytes`].
@@ -51,6 +70,19 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// A publish as it came, for nobody in particular.
+    pub(crate) fn published(stored: &Arc<Stored>, lane: Lane) -> Self {
+        Self {
+            content: Content::Here(Arc::clone(stored)),
+            lane,
+            qos: stored.publish.qos,
+            retain: stored.publish.retain,
+            subscription_ids: SubscriptionIds::default(),
+            share: None,
+            bytes: stored.bytes,
+        }
+    }
+
     /// Its place in the journal; `None` for what is not recorded.
     pub(crate) fn offset(&self) -> Option<Offset> {
         match &self.content {
@@ -136,6 +168,9 @@ impl Lanes {
 
     /// Takes what is to be sent next, if it is at hand. `has_room`: whether one more of QoS 1 or 2 may be in flight.
     pub(crate) fn pop(&mut self, has_room: impl Fn(Lane) -> bool) -> Option<Outgoing> {
+        if self.alerts.is_empty() && self.telemetry.is_empty() {
+            return self.pop_qos0();
+        }
         let may_go = |front: Front, lane: Lane| match front {
             Front::Here(qos) => qos == QoS::AtMostOnce || has_room(lane),
             Front::Journal | Front::Nothing => false,
@@ -252,6 +287,10 @@ impl Lanes {
 
     pub(crate) fn len(&self) -> usize {
         self.alerts.len() + self.telemetry.len() + self.qos0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.alerts.is_empty() && self.telemetry.is_empty() && self.qos0.is_empty()
     }
 
     /// QoS 1 and 2 telemetry: how many publishes, and their bytes as [`Outgoing::bytes`].

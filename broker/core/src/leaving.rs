@@ -11,6 +11,7 @@ use crate::{
     broker::Broker,
     connection::ConnectionId,
     session::{NEVER, Session, SessionId},
+    source::Source,
     state,
     timer::Timer,
 };
@@ -31,16 +32,14 @@ impl<L: Log> Broker<L> {
             return;
         }
         let session_id = connection.session;
-        let (client, principal) = (Arc::clone(&connection.client), Arc::clone(&connection.principal));
-        let peer = Arc::clone(&connection.peer);
-        self.connections_by_principal.ended(&principal);
+        let source = Arc::clone(&connection.source);
+        self.connections_by_principal.ended(&source.principal);
         let Some(session) = self.session_mut(session_id) else { return };
         session.connection = None;
         session.lanes.forget_qos0();
         let expiry = session.expiry;
         let state = state::disconnect(expiry, session.will.is_some());
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        self.access(AccessEvent::Disconnect, origin, "", reason, &state, now);
+        self.access(AccessEvent::Disconnect, source.origin(), "", reason, &state, now);
         self.alerts_lost(session_id, now);
         if let Some(session) = self.session_mut(session_id) {
             let unsent = session.lanes.take_shared();
@@ -196,12 +195,13 @@ impl<L: Log> Broker<L> {
         let Some(session) = self.session_mut(id) else { return };
         let Some(will) = session.take_will() else { return };
         let (client, principal) = (Arc::clone(&session.client), Arc::clone(&session.principal));
+        let source = Arc::new(Source { client, principal, ..Source::default() });
         let mut publish = will_publish(&will);
         if let Err((limit, _)) = self.retained.check(&publish, &self.limits, now) {
             publish.retain = false;
             self.reached.count_of_will(limit);
         }
-        self.accept(&publish, client, principal, "", Some(id), 0, now);
+        self.accept(&publish, source, Some(id), 0, now);
     }
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn will_publish(will: &Will) -> Publish {
         retain: will.retain, // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
         topic: will.topic.clone(),
         packet_id: None,
-        properties: will.properties.clone(), // [MQTT-3.1.3-10]
+        properties: will.properties.clone().into(), // [MQTT-3.1.3-10]
         payload: will.payload.clone(),
     }
 }
@@ -242,7 +242,7 @@ pub(crate) fn detached_will(will: &Will) -> Will {
     Will {
         topic: publish.topic,
         payload: publish.payload,
-        properties: publish.properties,
+        properties: publish.properties.into(),
         qos: will.qos,
         retain: will.retain,
         delay: will.delay,

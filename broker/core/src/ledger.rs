@@ -467,7 +467,7 @@ mod tests {
                 lane: Lane::Telemetry,
                 qos: QoS::AtLeastOnce,
                 retain: false,
-                subscription_ids: SmallVec::new(),
+                subscription_ids: crate::lane::SubscriptionIds::default(),
                 share: None,
                 bytes: 200,
             };

@@ -156,6 +156,9 @@ impl ClientLimits {
         let (limit, maximum, is) = if topic.len() > self.topic_bytes {
             (Limit::TopicBytes, self.topic_bytes, topic.len())
         } else {
+            if topic.len() < self.topic_levels {
+                return Ok(()); // There is at most one level more than bytes.
+            }
             let levels = 1 + topic.bytes().filter(|byte| *byte == b'/').count();
             if levels <= self.topic_levels {
                 return Ok(());

@@ -88,7 +88,9 @@ impl<L: Log> Broker<L> {
                 }
             }
             Mark::Released { packet_id, .. } => {
-                session.received.remove(&packet_id);
+                if let Some(packet_id) = identifier(packet_id) {
+                    session.received.remove(packet_id);
+                }
             }
             Mark::Sent { publish, packet_id, .. } => {
                 let packet_id = identifier(packet_id);
@@ -167,10 +169,10 @@ impl<L: Log> Broker<L> {
             return Ok(());
         }
         let stored = Arc::new(Stored::read(offset, publish)?);
-        if publish.packet_id != 0
+        if let Some(packet_id) = identifier(publish.packet_id)
             && let Some(session) = publisher.and_then(|id| self.session_mut(id))
         {
-            session.received.insert(publish.packet_id);
+            session.received.insert(packet_id);
         }
         self.distribute(&stored, publisher, publish.received_at);
         Ok(())

@@ -26,12 +26,11 @@ impl<L: Log> Broker<L> {
     ) {
         let Some(connection) = self.connection_mut(id) else { return };
         connection.withheld = withheld;
-        let (session, client) = (connection.session, Arc::clone(&connection.client));
-        let (principal, peer) = (Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
+        let (session, source) = (connection.session, Arc::clone(&connection.source));
+        let origin = source.origin();
         let will = self.session(session).filter(|session| session.connection == Some(id));
         if let Some(will) = will.and_then(|session| session.will.as_ref()).map(will_publish)
-            && let Err(denial) = gate.publish(&client, &will)
+            && let Err(denial) = gate.publish(&source.client, &will)
         {
             if let Some(session) = self.session_mut(session) {
                 session.will = None;
@@ -92,9 +91,7 @@ impl<L: Log> Broker<L> {
 
     fn record_reauthentication(&mut self, id: ConnectionId, detail: &str, reason: &str, now: Timestamp) {
         let Some(connection) = self.connection(id) else { return };
-        let (client, principal, peer) =
-            (Arc::clone(&connection.client), Arc::clone(&connection.principal), Arc::clone(&connection.peer));
-        let origin = Origin { client: &client, principal: &principal, peer: &peer };
-        self.access(AccessEvent::Reauthenticate, origin, detail, reason, &[], now);
+        let source = Arc::clone(&connection.source);
+        self.access(AccessEvent::Reauthenticate, source.origin(), detail, reason, &[], now);
     }
 }

@@ -33,7 +33,7 @@ impl Retained {
         if stored.publish.payload.is_empty() {
             return;
         }
-        self.bytes += stored.bytes() as usize;
+        self.bytes += stored.bytes as usize;
         self.by_topic.insert(name.into(), Arc::clone(stored));
         if let Some(at) = stored.expires_at {
             self.by_expiry.insert((at, name.into()));
@@ -52,7 +52,7 @@ impl Retained {
             return Ok(());
         }
         self.forget_expired(now);
-        let before = self.by_topic.get(&*publish.topic).map(|stored| stored.bytes());
+        let before = self.by_topic.get(&*publish.topic).map(|stored| stored.bytes);
         let bytes = stored::bytes(publish);
         let (limit, maximum) = if before.is_none() && self.by_topic.len() >= limits.retained_messages_max {
             (Limit::RetainedMessages, limits.retained_messages_max)
@@ -78,7 +78,7 @@ impl Retained {
 
     fn forget(&mut self, name: &str) {
         let Some((name, stored)) = self.by_topic.remove_entry(name) else { return };
-        self.bytes -= stored.bytes() as usize;
+        self.bytes -= stored.bytes as usize;
         if let Some(at) = stored.expires_at {
             self.by_expiry.remove(&(at, name));
         }

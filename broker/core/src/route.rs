@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
-use wardline_journal::{Delivery, DeliveryStep, Log, Mark, Offset, Origin, Record};
+use wardline_journal::{Delivery, DeliveryStep, Log, Mark, Offset, Record};
 use wardline_wire::{PacketId, QoS, topic::Shared};
 
 use crate::{
     broker::{Broker, Event, Outstanding},
     connection::ConnectionId,
-    lane::{Content, Outgoing},
-    session::{Routed, SessionId, Subscription},
+    lane::{Outgoing, SubscriptionIds},
+    session::{SessionId, Subscription},
     shared::GroupId,
     stored::Stored,
 };
@@ -28,15 +28,6 @@ pub(crate) enum Entry {
     One(Subscription),
     /// A shared subscription: each publish goes to one member.
     Shared(GroupId),
-}
-
-/// A session that a publish reaches, with all its matching subscriptions merged.
-#[derive(Debug)]
-pub(crate) struct Hit {
-    session: SessionId,
-    qos: QoS,
-    retain_as_published: bool,
-    ids: SmallVec<[u32; 1]>,
 }
 
 impl<L: Log> Broker<L> {
@@ -87,59 +78,24 @@ impl<L: Log> Broker<L> {
     /// Puts a publish into the lanes of all that subscribed to it [MQTT-3.3.2-3] [MQTT-4.5.0-1], in the order in which
     /// publishes came [MQTT-4.6.0-5] [MQTT-4.6.0-6].
     pub(crate) fn route(&mut self, stored: &Arc<Stored>, publisher: Option<SessionId>, now: Timestamp) {
-        self.routed += 1;
-        let number = self.routed;
-        let mut hits = std::mem::take(&mut self.hits);
-        let mut groups: SmallVec<[GroupId; 4]> = SmallVec::new();
-        let Self { tree, sessions, .. } = self;
-        tree.matches(&stored.publish.topic, |target, entry| {
-            let (id, subscription) = match (target, entry) {
-                (Target::Session(id), Entry::One(subscription)) => (*id, subscription),
-                // A shared subscription's copy is its own [MQTT-3.3.4-5].
-                (_, Entry::Shared(group)) => return groups.push(*group),
-                (Target::Group(_), Entry::One(_)) => return,
-            };
-            if subscription.options.no_local && publisher == Some(id) {
-                return; // [MQTT-3.8.3-3]
-            }
-            let Some(session) = id.of_mut(sessions) else { return };
-            let granted = subscription.options.qos.min(stored.publish.qos); // [MQTT-3.8.4-8]
-            // The matches of a session are merged [MQTT-3.3.4-2] [MQTT-3.3.4-4].
-            if session.routed.number == number {
-                let hit: &mut Hit = &mut hits[session.routed.hit];
-                hit.qos = hit.qos.max(granted);
-                hit.retain_as_published |= subscription.options.retain_as_published;
-                hit.ids.extend(subscription.id);
-                return;
-            }
-            session.routed = Routed { number, hit: hits.len() };
-            hits.push(Hit {
-                session: id,
-                qos: granted,
-                retain_as_published: subscription.options.retain_as_published,
-                ids: subscription.id.into_iter().collect(),
-            });
-        });
-
-        let published = self.published(stored);
-        let mut reached: SmallVec<[ConnectionId; 8]> = SmallVec::new();
-        for hit in hits.drain(..) {
-            let outgoing = Outgoing {
-                qos: hit.qos,
-                retain: hit.retain_as_published && published.retain, // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-                subscription_ids: hit.ids,
-                ..published.clone()
-            };
-            reached.extend(self.queue(hit.session, outgoing).filter(|_| hit.qos != QoS::AtMostOnce));
-        }
-        self.hits = hits;
-        for group in groups {
-            reached.extend(self.route_shared(group, &published));
-        }
+        let Self { routes, tree, limits, .. } = self;
+        let route = routes.of(&stored.publish.topic, publisher, tree, limits);
         // While the journal is read, what became of an alert stands in the records that follow it.
-        let alert = stored.alert().filter(|_| !self.recovering).map(Arc::<str>::from);
-        let (Some(alert), Some(offset)) = (alert, stored.offset) else { return };
-        let topic = Arc::<str>::from(&*stored.publish.topic);
+        let alert = stored.alert().filter(|_| !self.recovering).zip(stored.offset);
+        let mut reached: SmallVec<[ConnectionId; 8]> = SmallVec::new();
+        for hit in &route.hits {
+            let outgoing = hit.outgoing(stored, route.lane);
+            let acknowledged = outgoing.qos != QoS::AtMostOnce;
+            let connection = self.queue(hit.session, outgoing);
+            if alert.is_some() && acknowledged {
+                reached.extend(connection);
+            }
+        }
+        for &group in &route.groups {
+            reached.extend(self.route_shared(group, &Outgoing::published(stored, route.lane)));
+        }
+        let Some((alert, offset)) = alert else { return };
+        let (alert, topic) = (Arc::<str>::from(alert), Arc::<str>::from(&*stored.publish.topic));
         for &pager in &reached {
             self.receipt(offset, &topic, &alert, DeliveryStep::Sent, Some(pager), now);
         }
@@ -148,19 +104,6 @@ impl<L: Log> Broker<L> {
         } else {
             let pagers = reached.iter().filter_map(|&pager| Some(self.connection(pager)?.session)).collect();
             self.outstanding.insert(offset, Outstanding { alert, topic, pagers, confirmed: false });
-        }
-    }
-
-    /// A publish as it came, for nobody in particular.
-    fn published(&self, stored: &Arc<Stored>) -> Outgoing {
-        Outgoing {
-            lane: self.limits.lane(&stored.publish.topic),
-            qos: stored.publish.qos,
-            retain: stored.publish.retain,
-            subscription_ids: SmallVec::new(),
-            share: None,
-            bytes: stored.bytes(),
-            content: Content::Here(Arc::clone(stored)),
         }
     }
 
@@ -191,6 +134,7 @@ impl<L: Log> Broker<L> {
         if Shared::parse(filter).is_some() {
             return; // [MQTT 5, 4.8.2]
         }
+        let subscription_ids: SubscriptionIds = subscription.id.into_iter().collect();
         for stored in self.retained.matching(filter) {
             // Whether what has expired is still kept depends on when room was last looked for, which the journal does not tell.
             if stored.is_expired(now) {
@@ -202,8 +146,8 @@ impl<L: Log> Broker<L> {
             let outgoing = Outgoing {
                 qos: subscription.options.qos.min(stored.publish.qos),
                 retain: true, // [MQTT3-3.3.1-8]
-                subscription_ids: subscription.id.into_iter().collect(),
-                ..self.published(&stored)
+                subscription_ids: subscription_ids.clone(),
+                ..Outgoing::published(&stored, self.limits.lane(&stored.publish.topic))
             };
             self.queue(id, outgoing);
         }
@@ -287,21 +231,17 @@ impl<L: Log> Broker<L> {
         connection: Option<ConnectionId>,
         now: Timestamp,
     ) {
-        let (client, principal, peer): (Arc<str>, Arc<str>, Arc<str>) = match connection
-            .and_then(|id| self.connection(id))
-        {
-            Some(found) => (Arc::clone(&found.client), Arc::clone(&found.principal), Arc::clone(&found.peer)),
-            None => (Arc::from(""), Arc::from(""), Arc::from("")),
-        };
+        let source = connection.and_then(|id| Some(Arc::clone(&self.connection(id)?.source)));
+        let source = source.unwrap_or_default();
         self.log.append(&Record::Delivery(Delivery {
             at: now,
             step,
-            origin: Origin { client: &client, principal: &principal, peer: &peer },
+            origin: source.origin(),
             publish,
             alert,
             topic,
         }));
-        let (topic, alert) = (Arc::clone(topic), Arc::clone(alert));
+        let (topic, alert, principal) = (Arc::clone(topic), Arc::clone(alert), Arc::clone(&source.principal));
         self.events.push(Event::Receipt { topic, alert, step, principal });
     }
 }

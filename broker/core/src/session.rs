@@ -1,7 +1,7 @@
 //! What a client has between connections: subscriptions, what it is owed, and the QoS flows.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     num::NonZeroU16,
     sync::Arc,
 };
@@ -14,6 +14,7 @@ use crate::{
     connection::{Connection, ConnectionId},
     lane::{Lanes, Outgoing},
     leaving::later,
+    packet_ids::PacketIds,
     shared::GroupId,
     stored::Lane,
 };
@@ -115,20 +116,10 @@ pub(crate) struct Session {
     pub(crate) in_flight: VecDeque<InFlight>,
     /// How many of `in_flight`, from the front, went out on the present connection.
     pub(crate) sent: usize,
-    ids: HashSet<u16>,
+    ids: PacketIds,
     pub(crate) last_id: u16,
     /// QoS 2 identifiers of the client that it has not released yet.
-    pub(crate) received: HashSet<u16>,
-    pub(crate) routed: Routed,
-}
-
-/// The last publish that was routed to a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Routed {
-    /// Its number among all that were routed, from 1.
-    pub(crate) number: u64,
-    /// Where the session stands among those that it reaches.
-    pub(crate) hit: usize,
+    pub(crate) received: PacketIds,
 }
 
 /// Places of a client's in-flight window that telemetry leaves free, at most a quarter of the window.
@@ -154,10 +145,9 @@ impl Session {
             lanes: Lanes::default(),
             in_flight: VecDeque::new(),
             sent: 0,
-            ids: HashSet::new(),
+            ids: PacketIds::default(),
             last_id: 0,
-            received: HashSet::new(),
-            routed: Routed::default(),
+            received: PacketIds::default(),
         }
     }
 
@@ -167,9 +157,10 @@ impl Session {
             return None;
         }
         loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.ids.insert(self.last_id) {
-                return NonZeroU16::new(self.last_id).map(PacketId);
+            let id = PacketId(NonZeroU16::MIN.checked_add(self.last_id).unwrap_or(NonZeroU16::MIN));
+            self.last_id = id.0.get();
+            if self.ids.insert(id) {
+                return Some(id);
             }
         }
     }
@@ -189,7 +180,7 @@ impl Session {
 
     /// Takes over what the journal says was sent under an identifier.
     pub(crate) fn resume(&mut self, packet_id: PacketId, outgoing: Outgoing) {
-        self.ids.insert(packet_id.0.get());
+        self.ids.insert(packet_id);
         self.last_id = packet_id.0.get();
         self.in_flight.push_back(InFlight { packet_id, outgoing, received: false, after: 0, repeated: true });
     }
@@ -211,7 +202,7 @@ impl Session {
     /// Whether this identifier stands for something that is yet to be sent on the present connection, for the first time or
     /// again. An answer to it comes too early: it is passed over, and will be given once more.
     pub(crate) fn is_to_be_sent(&self, packet_id: PacketId) -> bool {
-        self.ids.contains(&packet_id.0.get()) && self.sent_at(packet_id).is_none()
+        self.ids.contains(packet_id) && self.sent_at(packet_id).is_none()
     }
 
     /// The client is away: lets go of contents that the journal has, but for alerts in flight, whose answers are told of.
@@ -225,7 +216,7 @@ impl Session {
     /// Settles a publish in flight, whose identifier is free again.
     pub(crate) fn settle(&mut self, position: usize) -> Option<InFlight> {
         let flight = self.in_flight.remove(position)?;
-        self.ids.remove(&flight.packet_id.0.get());
+        self.ids.remove(flight.packet_id);
         if position < self.sent {
             self.sent -= 1;
         }
@@ -275,6 +266,11 @@ impl Session {
             Lane::Telemetry if self.alert_subscriptions > 0 => window - (window / 4).min(ALERT_RESERVE),
             Lane::Alert | Lane::Telemetry => window,
         }
+    }
+
+    /// Whether room in its windows may let something be sent.
+    pub(crate) fn has_more(&self) -> bool {
+        self.in_flight.len() > self.sent || !self.lanes.is_empty() || !self.groups.is_empty()
     }
 
     /// Publishes waiting or in flight.

@@ -23,7 +23,7 @@ use crate::{
     backlog::{Backlog, Quota},
     broker::Broker,
     connection::{Connection, ConnectionId},
-    lane::{Outgoing, Share},
+    lane::{Outgoing, Share, SubscriptionIds},
     ledger::Saved,
     limits::Limits,
     route::{Entry, Target},
@@ -140,6 +140,21 @@ impl Groups {
         GroupId { index: self.slab.insert(group) as u32, generation }
     }
 
+    /// Records that the group's publish goes to this member.
+    pub(crate) fn mark_drawn(
+        &self,
+        log: &mut impl Log,
+        client: &str,
+        id: GroupId,
+        outgoing: &Outgoing,
+        packet_id: u16,
+    ) {
+        if let (Some(group), Some(publish)) = (self.get(id), outgoing.offset()) {
+            let (subscription, qos) = (&*group.subscription, outgoing.qos as u8);
+            log.mark(&Mark::Drawn { client, subscription, publish, packet_id, qos });
+        }
+    }
+
     /// For each group the publishes that wait with it, and their bytes.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (usize, usize)> {
         self.slab.iter().map(|(_, Group { alerts, telemetry, .. })| {
@@ -238,7 +253,7 @@ impl Session {
 impl<L: Log> Broker<L> {
     pub(crate) fn join(&mut self, session: SessionId, shared: &Shared<'_>, subscription: Subscription) {
         let target = Target::Group(shared.group.into());
-        let id = match self.tree.value_mut(shared.filter, &target) {
+        let id = match self.tree.value(shared.filter, &target) {
             Some(Entry::Shared(id)) => *id,
             _ => {
                 let id = self.groups.insert(shared);
@@ -284,7 +299,7 @@ impl<L: Log> Broker<L> {
     /// Ends a membership. What was sent is completed by the session [MQTT-3.10.4-3]; the rest is the group's again.
     pub(crate) fn leave(&mut self, session_id: SessionId, shared: &Shared<'_>) {
         let target = Target::Group(shared.group.into());
-        let Some(Entry::Shared(id)) = self.tree.value_mut(shared.filter, &target) else { return };
+        let Some(Entry::Shared(id)) = self.tree.value(shared.filter, &target) else { return };
         let id = *id;
         let Some(group) = self.groups.get_mut(id) else { return };
         group.members.retain(|member| member.session != session_id);
@@ -391,18 +406,9 @@ impl<L: Log> Broker<L> {
         {
             // Nobody will acknowledge it, and it is the group's no more.
             let client = Arc::clone(&session.client);
-            self.mark_drawn(&client, id, &outgoing, 0);
+            self.groups.mark_drawn(&mut self.log, &client, id, &outgoing, 0);
         }
         self.queue(member.session, outgoing).filter(|_| acknowledged)
-    }
-
-    /// Records that the group's publish goes to this member.
-    pub(crate) fn mark_drawn(&mut self, client: &str, id: GroupId, outgoing: &Outgoing, packet_id: u16) {
-        let Self { groups, log, .. } = self;
-        if let (Some(group), Some(publish)) = (groups.get(id), outgoing.offset()) {
-            let (subscription, qos) = (&*group.subscription, outgoing.qos as u8);
-            log.mark(&Mark::Drawn { client, subscription, publish, packet_id, qos });
-        }
     }
 
     /// The same, read from the journal: what the member was handed.
@@ -414,8 +420,7 @@ impl<L: Log> Broker<L> {
         qos: QoS,
     ) -> Option<Outgoing> {
         let shared = Shared::parse(subscription)?.ok()?;
-        let Entry::Shared(id) = self.tree.value_mut(shared.filter, &Target::Group(shared.group.into()))?
-        else {
+        let Entry::Shared(id) = self.tree.value(shared.filter, &Target::Group(shared.group.into()))? else {
             return None;
         };
         let id = *id;
@@ -431,8 +436,8 @@ impl<L: Log> Broker<L> {
         let mut returned: SmallVec<[(GroupId, Lane, Vec<Outgoing>); 2]> = SmallVec::new();
         for outgoing in left {
             let Some(Share { group, qos, retain }) = outgoing.share else { continue };
-            let published =
-                Outgoing { qos, retain, subscription_ids: SmallVec::new(), share: None, ..outgoing };
+            let subscription_ids = SubscriptionIds::default();
+            let published = Outgoing { qos, retain, subscription_ids, share: None, ..outgoing };
             let lane = published.lane;
             match returned.iter_mut().find(|(id, of, _)| (*id, *of) == (group, lane)) {
                 Some((.., publishes)) => publishes.push(published),

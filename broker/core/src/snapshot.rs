@@ -6,7 +6,7 @@
 //!
 //! The encoding: a version byte and a [`Head`], then so many groups, sessions, carried and retained publishes.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, num::NonZeroU16, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,7 @@ fn encode_stored(stored: &Stored, out: &mut Vec<u8>) -> Result<(), SnapshotError
     let mut properties = Vec::new();
     encode_properties(&publish.properties, &mut properties)
         .map_err(|_| SnapshotError::Malformed("the properties of a publish"))?;
-    let origin = Origin { client: &stored.client, principal: &stored.principal, peer: "" };
+    let origin = Origin { peer: "", ..stored.source.origin() };
     wardline_journal::encode(
         &Record::Publish(wardline_journal::Publish {
             received_at: stored.received_at,
@@ -298,14 +298,15 @@ impl<L: Log> Broker<L> {
             return Err(malformed("the identifiers of what is in flight"));
         }
         for (outgoing, (packet_id, received)) in flights.iter().zip(saved.identifiers) {
-            let packet_id = std::num::NonZeroU16::new(packet_id).map(PacketId);
+            let packet_id = NonZeroU16::new(packet_id).map(PacketId);
             session.resume(packet_id.ok_or(malformed("a packet identifier"))?, outgoing);
             if let Some(flight) = session.in_flight.back_mut() {
                 flight.received = received;
             }
         }
         session.last_id = saved.last_id;
-        session.received = saved.received.into_iter().collect();
+        let received = saved.received.into_iter().map(|id| NonZeroU16::new(id).map(PacketId));
+        session.received = received.collect::<Option<_>>().ok_or(malformed("a packet identifier"))?;
         let will = saved.will.map(|will| state::read_will(&will).ok_or(malformed("a will")));
         session.will = will.transpose()?;
         session.will_due = instant(saved.will_due)?;
@@ -350,7 +351,7 @@ fn save(session: &Session) -> SavedSession<'_> {
         flights: in_flight.saved().map(Saved::detached).collect(),
         identifiers: recorded.map(|flight| (flight.packet_id.0.get(), flight.received)).collect(),
         last_id: session.last_id,
-        received: session.received.iter().copied().collect(),
+        received: session.received.iter().map(|id| id.0.get()).collect(),
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn read_will(bytes: &[u8]) -> Option<Will> {
         qos: qos(flags & 3)?,
         retain: flags & 4 != 0,
         delay: (delay != 0).then_some(delay),
-        properties: decode_properties(properties).ok()?,
+        properties: decode_properties(properties).ok()?.into(),
     })
 }
 

@@ -2,18 +2,21 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::Offset;
-use wardline_wire::{Publish, PublishTemplate, Version, decode_properties};
+use wardline_wire::{Delivery, Publish, PublishFrame, PublishTemplate, Version, decode_properties};
 
-use crate::{recover::RecoverError, state};
+use crate::{recover::RecoverError, source::Source, state};
 
 /// What principals of plugins begin with.
 const PLUGIN_PREFIX: &str = "plugin:";
 /// What topics of alerts on their way to pagers begin with.
 const ALERT_PREFIX: &str = "alerts/";
+
+/// Bytes of a payload that is copied into a frame. With a larger one it is the copying that costs, and the memory.
+const FRAME_PAYLOAD_MAX: usize = 4_096;
 
 /// Which queue of a session a publish waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +38,54 @@ pub struct Stored {
     pub expires_at: Option<Timestamp>,
     /// The message: topic resolved, detached from the read buffer.
     pub publish: Publish,
-    /// Client that published it; empty for the node and its plugins.
-    pub client: Arc<str>,
-    /// Principal that published it.
-    pub principal: Arc<str>,
-    v5: OnceLock<Option<PublishTemplate>>,
-    v3: OnceLock<Option<PublishTemplate>>,
+    /// Who published it.
+    pub source: Arc<Source>,
+    /// What it counts for against quotas.
+    pub(crate) bytes: u32,
+    /// It may be an alert on its way to a pager.
+    to_pager: bool,
+    v5: OnceLock<Option<Encoded>>,
+    v3: OnceLock<Option<Encoded>>,
+}
+
+/// A publish in one version.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    template: PublishTemplate,
+    /// What most of several subscribers get.
+    frame: OnceLock<Option<PublishFrame>>,
+}
+
+impl Encoded {
+    /// Appends the packet, unless it cannot be said or takes more than `bytes_max`.
+    pub(crate) fn write(
+        &self,
+        delivery: &Delivery<'_>,
+        shared: bool,
+        bytes_max: u32,
+        out: &mut BytesMut,
+    ) -> bool {
+        let takes = |length: usize| bytes_max == u32::MAX || length <= bytes_max as usize;
+        if let Some(frame) = self.frame(delivery, shared) {
+            return takes(frame.encoded_len())
+                && frame.write(delivery.dup, delivery.retain, delivery.packet_id, out).is_ok();
+        }
+        let fits = bytes_max == u32::MAX || self.template.encoded_len(delivery).is_ok_and(takes);
+        fits && self.template.write(delivery, out).is_ok()
+    }
+
+    /// The frame for a delivery without properties of its own. For the last subscriber it would not be worth making.
+    fn frame(&self, delivery: &Delivery<'_>, shared: bool) -> Option<&PublishFrame> {
+        let Delivery { subscription_ids, topic_alias, message_expiry, .. } = delivery;
+        if !subscription_ids.is_empty() || topic_alias.is_some() || message_expiry.is_some() {
+            return None;
+        }
+        let frame = match self.frame.get() {
+            None if shared => self.frame.get_or_init(|| PublishFrame::new(&self.template, delivery.qos).ok()),
+            made => made?,
+        };
+        frame.as_ref().filter(|frame| frame.qos() == delivery.qos)
+    }
 }
 
 impl Stored {
@@ -48,8 +93,7 @@ impl Stored {
         offset: Option<Offset>,
         received_at: Timestamp,
         publish: Publish,
-        client: Arc<str>,
-        principal: Arc<str>,
+        source: Arc<Source>,
     ) -> Self {
         let expires_at = publish
             .properties
@@ -59,9 +103,10 @@ impl Stored {
             offset,
             received_at,
             expires_at,
+            bytes: bytes(&publish),
+            to_pager: source.principal.starts_with(PLUGIN_PREFIX) && publish.topic.starts_with(ALERT_PREFIX),
             publish,
-            client,
-            principal,
+            source,
             v5: OnceLock::new(),
             v3: OnceLock::new(),
         }
@@ -85,18 +130,27 @@ impl Stored {
             payload: Bytes::copy_from_slice(record.payload),
         };
         let (client, principal) = (record.origin.client.into(), record.origin.principal.into());
-        Ok(Self::new(Some(offset), record.received_at, publish.detached(), client, principal))
-    }
-
-    /// What it counts for against quotas.
-    pub(crate) fn bytes(&self) -> u32 {
-        bytes(&self.publish)
+        let source = Arc::new(Source { client, principal, ..Source::default() });
+        Ok(Self::new(Some(offset), record.received_at, publish.detached(), source))
     }
 
     /// `None`: it cannot be said in this version, as properties beyond what a packet holds.
-    pub(crate) fn template(&self, version: Version) -> Option<&PublishTemplate> {
+    pub(crate) fn encoded(&self, version: Version) -> Option<&Encoded> {
         let cell = if version == Version::V5 { &self.v5 } else { &self.v3 };
-        cell.get_or_init(|| PublishTemplate::new(&self.publish, version).ok()).as_ref()
+        let encode = || {
+            let template = PublishTemplate::new(&self.publish, version).ok()?;
+            let frame = OnceLock::new();
+            if self.publish.payload.len() > FRAME_PAYLOAD_MAX {
+                let _ = frame.set(None);
+            }
+            Some(Encoded { template, frame })
+        };
+        cell.get_or_init(encode).as_ref()
+    }
+
+    /// Whether, beside whoever holds it now, others do who will be sent it. What is retained is held for that too.
+    pub(crate) fn is_owed_to_others(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 + usize::from(self.publish.retain)
     }
 
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
@@ -113,7 +167,7 @@ impl Stored {
 
     /// The alert this publish carries to a pager, if its way is followed by receipts.
     pub(crate) fn alert(&self) -> Option<&str> {
-        if !self.principal.starts_with(PLUGIN_PREFIX) || !self.publish.topic.starts_with(ALERT_PREFIX) {
+        if !self.to_pager {
             return None;
         }
         self.publish.properties.correlation_data.as_deref().and_then(|id| std::str::from_utf8(id).ok())

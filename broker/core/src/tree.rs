@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+use wardline_wire::topic::{Levels, levels};
+
 /// Maps topic filters to values; finds the values of all filters that match a name.
 ///
 /// A look-up visits at most two branches a level (the literal and `+`), so it costs by the depth of the name and the number of
@@ -11,11 +14,13 @@ pub struct Tree<K, V> {
     nodes: Vec<Node<K, V>>,
     free: Vec<usize>,
     len: usize,
+    edition: u64,
 }
 
 #[derive(Debug)]
 struct Node<K, V> {
-    children: HashMap<Box<str>, usize>,
+    /// By their level. The hash is seeded at random and seen by nobody, so that no client can choose names that collide.
+    children: HashMap<Box<str>, usize, RandomState>,
     single: Option<usize>,
     /// Values of filters that end here.
     here: Vec<(K, V)>,
@@ -25,7 +30,7 @@ struct Node<K, V> {
 
 impl<K, V> Default for Node<K, V> {
     fn default() -> Self {
-        Self { children: HashMap::new(), single: None, here: Vec::new(), below: Vec::new() }
+        Self { children: HashMap::default(), single: None, here: Vec::new(), below: Vec::new() }
     }
 }
 
@@ -37,7 +42,7 @@ impl<K, V> Node<K, V> {
 
 impl<K: PartialEq, V> Default for Tree<K, V> {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], free: Vec::new(), len: 0 }
+        Self { nodes: vec![Node::default()], free: Vec::new(), len: 0, edition: 0 }
     }
 }
 
@@ -54,11 +59,17 @@ impl<K: PartialEq, V> Tree<K, V> {
         self.len == 0
     }
 
+    /// Another number after each change of what it holds.
+    pub fn edition(&self) -> u64 {
+        self.edition
+    }
+
     /// Puts `value` under the valid filter `filter` for `key`; gives back what was there.
     pub fn insert(&mut self, filter: &str, key: K, value: V) -> Option<V> {
+        self.edition += 1;
         let mut at = ROOT;
         let mut below = false;
-        for level in filter.split('/') {
+        for level in levels(filter) {
             match level {
                 "#" => below = true,
                 "+" => {
@@ -99,7 +110,7 @@ impl<K: PartialEq, V> Tree<K, V> {
     pub fn remove(&mut self, filter: &str, key: &K) -> Option<V> {
         let mut path = vec![(ROOT, "")];
         let mut below = false;
-        for level in filter.split('/') {
+        for level in levels(filter) {
             let node = &self.nodes[path.last()?.0];
             match level {
                 "#" => below = true,
@@ -112,48 +123,51 @@ impl<K: PartialEq, V> Tree<K, V> {
         let position = values.iter().position(|(k, _)| k == key)?;
         let (_, value) = values.swap_remove(position);
         self.len -= 1;
+        self.edition += 1;
         self.prune(&path);
         Some(value)
     }
 
-    /// The value that `key` has under `filter`, to change in place.
-    pub fn value_mut(&mut self, filter: &str, key: &K) -> Option<&mut V> {
+    /// The value that `key` has under `filter`.
+    pub fn value(&self, filter: &str, key: &K) -> Option<&V> {
         let mut at = ROOT;
         let mut below = false;
-        for level in filter.split('/') {
+        for level in levels(filter) {
             match level {
                 "#" => below = true,
                 "+" => at = self.nodes[at].single?,
                 level => at = *self.nodes[at].children.get(level)?,
             }
         }
-        let node = &mut self.nodes[at];
-        let values = if below { &mut node.below } else { &mut node.here };
-        values.iter_mut().find(|(k, _)| k == key).map(|(_, value)| value)
+        let node = &self.nodes[at];
+        let values = if below { &node.below } else { &node.here };
+        values.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }
 
     /// Calls `each` for the values of all filters that match the valid name `name`, in no particular order.
     pub fn matches<'a>(&'a self, name: &str, mut each: impl FnMut(&'a K, &'a V)) {
         // Wildcards at the first level do not match names that begin with `$` [MQTT-4.7.2-1].
         let hidden = name.starts_with('$');
-        self.visit(ROOT, Some(name), hidden, &mut each);
+        self.visit(ROOT, levels(name), hidden, &mut each);
     }
 
-    fn visit<'a>(&'a self, at: usize, rest: Option<&str>, hidden: bool, each: &mut impl FnMut(&'a K, &'a V)) {
+    fn visit<'a>(
+        &'a self,
+        at: usize,
+        mut rest: Levels<'_>,
+        hidden: bool,
+        each: &mut impl FnMut(&'a K, &'a V),
+    ) {
         let node = &self.nodes[at];
         if !hidden {
             node.below.iter().for_each(|(key, value)| each(key, value));
         }
-        let Some(rest) = rest else {
+        let Some(level) = rest.next() else {
             node.here.iter().for_each(|(key, value)| each(key, value));
             return;
         };
-        let (level, rest) = match rest.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (rest, None),
-        };
         if let Some(&next) = node.children.get(level) {
-            self.visit(next, rest, false, each);
+            self.visit(next, rest.clone(), false, each);
         }
         if let (Some(next), false) = (node.single, hidden) {
             self.visit(next, rest, false, each);

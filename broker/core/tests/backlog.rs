@@ -48,7 +48,8 @@ fn alert(id: &str) -> Publish {
         properties: PublishProperties {
             correlation_data: Some(Bytes::copy_from_slice(id.as_bytes())),
             ..PublishProperties::default()
-        },
+        }
+        .into(),
         ..Publish::default()
     }
 }

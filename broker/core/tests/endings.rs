@@ -134,7 +134,7 @@ fn a_will_has_all_that_its_sender_gave_it() {
     let (device, _) = ward.connect(connect);
     ward.lose(device);
     let heard = ward.publishes(pager);
-    assert_eq!((heard[0].qos, &heard[0].properties), (QoS::ExactlyOnce, &properties));
+    assert_eq!((heard[0].qos, &*heard[0].properties), (QoS::ExactlyOnce, &properties));
 }
 
 #[test]

@@ -277,7 +277,7 @@ fn a_will_comes_out_of_the_journal_with_all_that_its_sender_gave_it() {
     let heard = ward.publishes(pager);
     let Publish { qos, payload, topic, .. } = &heard[0];
     assert_eq!(
-        (&**topic, &payload[..], *qos, &heard[0].properties),
+        (&**topic, &payload[..], *qos, &*heard[0].properties),
         ("wills/device", &b"gone"[..], QoS::ExactlyOnce, &properties)
     );
     let mut principals = Vec::new();

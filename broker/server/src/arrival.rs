@@ -1,7 +1,7 @@
 //! From an accepted socket to a client at the door: what the proxy says, TLS, WebSocket, in this order and within one
 //! deadline that CONNECT shares.
 
-use std::{fmt::Display, net::SocketAddr, sync::Arc};
+use std::{fmt::Display, net::SocketAddr, pin::Pin, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -50,7 +50,7 @@ pub async fn serve(
             let text = "not a trusted proxy; name it in proxy_trusted if it should be";
             return refused(&node, &door, &arrival, text);
         }
-        match within(deadline, "PROXY protocol", proxy::read_source(&mut stream)).await {
+        match within(deadline, "PROXY protocol", Box::pin(proxy::read_source(&mut stream))).await {
             Ok(Source::Behind(address)) => arrival.peer = address,
             Ok(Source::Socket) => {}
             Err(text) => return refused(&node, &door, &arrival, &text),
@@ -60,31 +60,44 @@ pub async fn serve(
     let Some(lock) = door.locks.borrow().tls.clone() else {
         return carry(stream, arrival, listener, door, node).await;
     };
-    match within(deadline, "TLS handshake", tls::accept(&lock, stream, clock::now)).await {
-        Ok((stream, chain)) => carry(stream, Arrival { chain, ..arrival }, listener, door, node).await,
-        Err(text) => refused(&node, &door, &arrival, &text),
-    }
+    let handshake = Box::pin(tls::accept(&lock, stream, clock::now));
+    let served = match within(deadline, "TLS handshake", handshake).await {
+        Ok((stream, chain)) => carry(stream, Arrival { chain, ..arrival }, listener, door, node),
+        Err(text) => return refused(&node, &door, &arrival, &text),
+    };
+    served.await;
 }
 
-/// Serves a stream of bytes, or of WebSocket frames.
-async fn carry<S>(stream: S, arrival: Arrival, listener: &Listener, door: Arc<Door>, node: Arc<Node>)
+/// Serves a stream of bytes, or of WebSocket frames. In a box of its own, so that no connection takes the room of those that
+/// come by another way.
+fn carry<S>(
+    stream: S,
+    arrival: Arrival,
+    listener: &Listener,
+    door: Arc<Door>,
+    node: Arc<Node>,
+) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if !listener.transport.is_websocket() {
-        return connection::run(stream, arrival, door, node).await;
+        return Box::pin(connection::run(stream, arrival, door, node));
     }
-    let accepted = websocket::accept(stream, &listener.origins, door.limits.client.max_packet);
-    match within(arrival.deadline, "WebSocket handshake", accepted).await {
-        Ok(stream) => connection::run(stream, arrival, door, node).await,
-        Err(text) => refused(&node, &door, &arrival, &text),
-    }
+    Box::pin(async move {
+        let accepted = websocket::accept(stream, &listener.origins, door.limits.client.max_packet);
+        let served = match within(arrival.deadline, "WebSocket handshake", Box::pin(accepted)).await {
+            Ok(stream) => Box::pin(connection::run(stream, arrival, door, node)),
+            Err(text) => return refused(&node, &door, &arrival, &text),
+        };
+        served.await;
+    })
 }
 
+/// Each step is in a box, which is gone once it is done.
 async fn within<T, E: Display>(
     deadline: Instant,
     what: &str,
-    step: impl Future<Output = Result<T, E>>,
+    step: Pin<Box<impl Future<Output = Result<T, E>>>>,
 ) -> Result<T, String> {
     match timeout_at(deadline, step).await {
         Ok(outcome) => outcome.map_err(|error| format!("{what}: {error}")),

@@ -21,7 +21,7 @@ pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     // Whatever fails in here has ended the connection as well.
     let _ = timeout(FAREWELL_MAX, async {
         stream.shutdown().await?;
-        let (mut chunk, mut discarded) = ([0; CHUNK_BYTES], 0);
+        let (mut chunk, mut discarded) = (vec![0; CHUNK_BYTES], 0);
         while discarded < DISCARDED_BYTES_MAX {
             match timeout(QUIET_MAX, stream.read(&mut chunk)).await {
                 Ok(Ok(bytes @ 1..)) => discarded += bytes,

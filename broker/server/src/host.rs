@@ -35,18 +35,6 @@ struct Interest {
     filter: String,
 }
 
-impl Interest {
-    /// Most topics fail at their first byte, and most interests are `root/#`.
-    fn matches(&self, topic: &str) -> bool {
-        match self.filter.strip_suffix("/#") {
-            Some(root) if !root.contains(['+', '#']) => {
-                topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            _ => topic::matches(&self.filter, topic),
-        }
-    }
-}
-
 impl Host {
     /// Runs these plugins; an output's index is that of its plugin here.
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
@@ -73,7 +61,7 @@ impl Host {
         let message = Message { node: 0, offset: 0, topic, payload, principal };
         let mut asked = None;
         for interest in &self.interests {
-            if asked == Some(interest.plugin) || !interest.matches(topic) {
+            if asked == Some(interest.plugin) || !topic::matches(&interest.filter, topic) {
                 continue;
             }
             asked = Some(interest.plugin);
@@ -89,7 +77,7 @@ impl Host {
         let mut shown = None;
         for interest in &self.interests {
             // A plugin's interests stand together, and it is shown each publish once.
-            if shown == Some(interest.plugin) || !interest.matches(message.topic) {
+            if shown == Some(interest.plugin) || !topic::matches(&interest.filter, message.topic) {
                 continue;
             }
             shown = Some(interest.plugin);

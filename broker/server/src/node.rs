@@ -10,6 +10,8 @@
 //! - a due deadline is served before anything that came later, so that reading the journal again tells the same story.
 
 mod health;
+mod permission;
+mod plugins;
 mod recover;
 
 use std::{
@@ -25,18 +27,18 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 use wardline_acl::Grants;
 use wardline_core::{
-    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Gate, Limits, SnapshotError, Stored,
-    Transmit,
+    Broker, ConnectRequest, ConnectionId, Counters, Denial, Event, Limits, SnapshotError, Stored, Transmit,
 };
-use wardline_journal::{DeliveryStep, Journal, Log, Offset, Origin, Space};
-use wardline_plugin_api::{Message, NotASnapshot, Output, Plugin, Receipt, ReceiptStep};
-use wardline_wire::{Auth, ConnAck, Packet, Publish, PublishProperties, QoS, ReasonCode};
+use wardline_journal::{Journal, Log, Offset, Origin, Space};
+use wardline_plugin_api::{NotASnapshot, Output, Plugin};
+use wardline_wire::{Auth, ConnAck, Packet, Publish, QoS, ReasonCode};
 
 use crate::{
     alarms::{Alarms, Condition},
@@ -47,14 +49,13 @@ use crate::{
     queues::Watch,
     refill::Fetcher,
     restraint::Restraint,
+    signal::Signal,
     snapshots::{Place, Taken},
     turns::Turns,
 };
 
+use permission::Permission;
 pub use recover::RecoverError;
-
-/// Rounds of publishes that plugins may answer one publish with. A plugin that answers itself without end is cut here.
-const PLUGIN_ROUNDS_MAX: usize = 64;
 
 /// One node. Shared by all tasks.
 #[derive(Debug)]
@@ -84,50 +85,32 @@ struct Inner {
     broker: Broker<Journal>,
     host: Host,
     last: Timestamp,
-    /// By connection slot: the task to wake.
-    waiters: Vec<Option<Arc<Notify>>>,
+    /// By connection slot: whom to wake.
+    waiters: Vec<Option<Arc<Signal>>>,
     /// How many entries there were after each batch, and when it was received: for the time until it is durable.
     unsynced: VecDeque<(u64, Timestamp)>,
     events: Vec<Event>,
     woken: Vec<ConnectionId>,
+    wakes: Wakes,
     outputs: Vec<(usize, Output)>,
     principals: Vec<Arc<str>>,
     scheduled: Option<Timestamp>,
 }
 
-/// The policy's answer for one connection, then the plugins'.
-struct Permission<'a> {
-    grants: &'a Grants,
-    host: &'a Host,
-}
+/// Those to be woken once the lock is free, so that nobody wakes to wait for it.
+type Wakes = SmallVec<[Arc<Signal>; 16]>;
 
-impl Gate for Permission<'_> {
-    fn publish(&mut self, _client: &Arc<str>, publish: &Publish) -> Result<(), Denial> {
-        if let Some(root) = OWN_ROOTS.iter().find(|root| publish.topic.starts_with(**root)) {
-            let text = format!(
-                "{root} is the node's own: what somebody else said there would be taken for the node's word"
-            );
-            return Err(Denial { reason: ReasonCode::NotAuthorized, text });
-        }
-        let decision = self.grants.publish(&publish.topic);
-        if !decision.allowed() {
-            return Err(Denial { reason: decision.reason(), text: decision.to_string() });
-        }
-        self.host.admit(&publish.topic, &publish.payload, self.grants.principal().as_str()).map_err(
-            |refusal| Denial {
-                reason: ReasonCode::from_u8(refusal.code).unwrap_or(ReasonCode::ImplementationSpecificError),
-                text: refusal.reason,
-            },
-        )
-    }
-
-    fn subscribe(&mut self, _client: &Arc<str>, filter: &str) -> Result<(), Denial> {
-        let decision = self.grants.subscribe(filter);
-        if decision.allowed() {
-            return Ok(());
-        }
-        Err(Denial { reason: decision.reason(), text: decision.to_string() })
-    }
+/// Where what a client may be sent is put; see [`Broker::transmit`].
+#[derive(Debug)]
+pub struct Outlet<'a> {
+    /// Encoded packets, behind those that are there.
+    pub bytes: &'a mut BytesMut,
+    /// So much is to be in there, about at most.
+    pub bytes_max: usize,
+    /// When what led to the alerts among the packets was received.
+    pub alerts: &'a mut Vec<Timestamp>,
+    /// What is to be read and handed to [`Node::supply`] before more can be sent; `None` while something is read.
+    pub wanted: Option<&'a mut Vec<Offset>>,
 }
 
 impl Node {
@@ -151,6 +134,7 @@ impl Node {
             unsynced: VecDeque::new(),
             events: Vec::new(),
             woken: Vec::new(),
+            wakes: Wakes::new(),
             outputs: Vec::new(),
             principals,
             scheduled: None,
@@ -229,7 +213,7 @@ impl Node {
         self.inner.lock().broker.is_connected(client)
     }
 
-    /// Lets in a client that is known. `waker` is notified whenever there is something to transmit.
+    /// Lets in a client that is known. `signal` is raised whenever there is something to transmit.
     ///
     /// # Errors
     /// The CONNACK to send before closing.
@@ -237,7 +221,7 @@ impl Node {
         &self,
         request: ConnectRequest,
         grants: &Grants,
-        waker: &Arc<Notify>,
+        signal: &Arc<Signal>,
         read_at: Timestamp,
     ) -> Result<ConnectionId, Box<ConnAck>> {
         let connected = self.with(read_at, |inner, now| {
@@ -246,7 +230,7 @@ impl Node {
             if inner.waiters.len() <= id.slot() {
                 inner.waiters.resize(id.slot() + 1, None);
             }
-            inner.waiters[id.slot()] = Some(Arc::clone(waker));
+            inner.waiters[id.slot()] = Some(Arc::clone(signal));
             Ok(id)
         });
         connected.inspect_err(|_| {
@@ -293,24 +277,27 @@ impl Node {
         self.with(clock::now(), |inner, now| inner.broker.reauthentication_failed(id, denial, now));
     }
 
-    /// Takes a batch of packets that was read at `read_at`.
+    /// Takes a batch of packets that was read at `read_at`, and gives what their sender may be sent then.
     pub fn receive(
         &self,
         id: ConnectionId,
         packets: impl Iterator<Item = Packet>,
         grants: &Grants,
         read_at: Timestamp,
-    ) {
+        outlet: Outlet<'_>,
+    ) -> Transmit {
         self.with(read_at, |inner, now| {
             for packet in packets {
                 let mut gate = Permission { grants, host: &inner.host };
                 inner.broker.receive(id, packet, &mut gate, now);
                 // Before the next packet, which may answer what this one raised.
                 inner.settle(self.id, now);
-                // A pager need not wait until the whole batch is done.
-                inner.wake();
             }
-        });
+            let transmit = inner.transmit(id, outlet, now);
+            // What it would be woken for it has.
+            inner.gather_woken(Some(id));
+            transmit
+        })
     }
 
     /// A packet that cannot be read ends its connection.
@@ -323,25 +310,11 @@ impl Node {
         self.with(clock::now(), |inner, _| inner.broker.disconnect_with(id, reason, text));
     }
 
-    /// Appends to `out` what the client may be sent now; see [`Broker::transmit`]. `alerts` takes the times at which
-    /// what led to the alerts among it was received, `wanted` what is to be read and handed to [`Node::supply`] before
-    /// more can be sent.
-    pub fn transmit(
-        &self,
-        id: ConnectionId,
-        out: &mut BytesMut,
-        budget: usize,
-        alerts: &mut Vec<Timestamp>,
-        wanted: Option<&mut Vec<Offset>>,
-    ) -> Transmit {
+    /// Gives what the client may be sent now.
+    pub fn transmit(&self, id: ConnectionId, outlet: Outlet<'_>) -> Transmit {
         let mut inner = self.inner.lock();
         let now = inner.advance(clock::now());
-        let transmit = inner.broker.transmit(id, out, budget, now);
-        inner.broker.take_alerts_sent(alerts);
-        if let Some(wanted) = wanted {
-            inner.broker.wanted(id, wanted);
-        }
-        transmit
+        inner.transmit(id, outlet, now)
     }
 
     /// Reads what is wanted.
@@ -525,6 +498,12 @@ impl Node {
         });
     }
 
+    /// Wakes every connection, to look at what has changed outside the node.
+    pub fn wake_all(&self) {
+        let signals: Vec<_> = self.inner.lock().waiters.iter().flatten().cloned().collect();
+        signals.iter().for_each(|signal| signal.raise());
+    }
+
     /// Whether the node is on its way out.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -542,7 +521,8 @@ impl Node {
         if after > before {
             inner.unsynced.push_back((after, now));
         }
-        inner.wake();
+        inner.gather_woken(None);
+        let wakes = std::mem::take(&mut inner.wakes);
         // The timer's task sleeps until the deadline it last saw; an earlier one has to wake it.
         let next = inner.next_deadline();
         let sooner = next.is_some_and(|next| inner.scheduled.is_none_or(|scheduled| next < scheduled));
@@ -550,6 +530,9 @@ impl Node {
             inner.scheduled = next;
         }
         drop(inner);
+        for signal in wakes {
+            signal.raise();
+        }
         if sooner {
             self.deadline.notify_one();
         }
@@ -579,73 +562,24 @@ impl Inner {
         }
     }
 
-    /// Publishes what the plugins said, shows them what happened, and so on until nothing follows.
-    fn settle(&mut self, node: u16, now: Timestamp) {
-        for _ in 0..PLUGIN_ROUNDS_MAX {
-            for (plugin, output) in std::mem::take(&mut self.outputs) {
-                self.publish_output(plugin, output, now);
-            }
-            let mut events = std::mem::take(&mut self.events);
-            self.broker.take_events(&mut events);
-            if events.is_empty() {
-                self.events = events;
-                return;
-            }
-            for event in events.drain(..) {
-                self.show(node, &event, now);
-            }
-            self.events = events;
+    fn transmit(&mut self, id: ConnectionId, outlet: Outlet<'_>, now: Timestamp) -> Transmit {
+        let transmit = self.broker.transmit(id, outlet.bytes, outlet.bytes_max, now);
+        self.broker.take_alerts_sent(outlet.alerts);
+        if let Some(wanted) = outlet.wanted {
+            self.broker.wanted(id, wanted);
         }
-        tracing::error!(
-            "plugins kept answering each other for {PLUGIN_ROUNDS_MAX} rounds; the rest was cut off"
-        );
-        self.outputs.clear();
+        transmit
     }
 
-    fn publish_output(&mut self, plugin: usize, output: Output, now: Timestamp) {
-        let Some(principal) = self.principals.get(plugin).map(Arc::clone) else { return };
-        self.broker.publish(principal, &to_publish(output), now);
-    }
-
-    /// Shows one event to the plugins.
-    fn show(&mut self, node: u16, event: &Event, now: Timestamp) {
-        match event {
-            Event::Published(stored) => {
-                let Some(offset) = stored.offset else { return };
-                let message = Message {
-                    node,
-                    offset: offset.0,
-                    topic: &stored.publish.topic,
-                    payload: &stored.publish.payload,
-                    principal: &stored.principal,
-                };
-                self.host.message(&message, now, &mut self.outputs);
-            }
-            Event::Receipt { topic, alert, step, principal } => {
-                let step = match step {
-                    DeliveryStep::Sent => ReceiptStep::Sent,
-                    DeliveryStep::Confirmed => ReceiptStep::Confirmed,
-                    DeliveryStep::Unreachable => ReceiptStep::Unreachable,
-                };
-                self.host.receipt(&Receipt { topic, alert, step, principal }, now, &mut self.outputs);
-            }
-        }
-    }
-
-    fn wake(&mut self) {
+    /// Notes who is to be woken, `but` one.
+    fn gather_woken(&mut self, but: Option<ConnectionId>) {
         let mut woken = std::mem::take(&mut self.woken);
         self.broker.take_woken(&mut woken);
-        for id in woken.drain(..) {
-            if let Some(Some(waiter)) = self.waiters.get(id.slot()) {
-                waiter.notify_one();
-            }
-        }
+        let others = woken.drain(..).filter(|id| Some(*id) != but);
+        self.wakes.extend(others.filter_map(|id| self.waiters.get(id.slot())?.clone()));
         self.woken = woken;
     }
 }
-
-/// Topics that only the node publishes.
-const OWN_ROOTS: [&str; 2] = ["wardline/", "$SYS/"];
 
 /// The principal of what the node itself publishes.
 pub const OWN_PRINCIPAL: &str = "service:wardline";
@@ -661,27 +595,6 @@ fn own_publish(topic: &str, payload: Vec<u8>, retain: bool, qos: QoS) -> Publish
         retain,
         topic: ByteString::from(topic),
         payload: Bytes::from(payload),
-        ..Publish::default()
-    }
-}
-
-fn to_publish(output: Output) -> Publish {
-    let qos = match output.qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
-    Publish {
-        qos,
-        retain: output.retain,
-        topic: ByteString::from(output.topic),
-        payload: Bytes::from(output.payload),
-        properties: PublishProperties {
-            content_type: output.content_type.map(ByteString::from_static),
-            response_topic: output.response_topic.map(ByteString::from),
-            correlation_data: output.correlation.map(Bytes::from),
-            ..PublishProperties::default()
-        },
         ..Publish::default()
     }
 }

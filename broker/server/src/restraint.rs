@@ -121,7 +121,8 @@ mod tests {
                 topic_alias: std::num::NonZeroU16::new(3),
                 ..PublishProperties::default()
             };
-            let publish = Publish { topic: topic.into(), properties, ..Publish::default() };
+            let publish =
+                Publish { topic: topic.into(), properties: properties.into(), ..Publish::default() };
             telemetry.includes(&publish, "service:gateway", &limits)
         };
         assert!(includes(""), "one that was never named");

@@ -304,6 +304,7 @@ impl Running {
         for ((_, sender), locks) in self.locks.iter().zip(fresh) {
             sender.send_replace(locks);
         }
+        self.node.wake_all();
         Ok(())
     }
 

@@ -29,11 +29,12 @@ impl Withheld {
         self.last || self.bytes >= BYTES_MAX || self.packets.len() >= PACKETS_MAX
     }
 
-    /// Puts a publish, which is `bytes` long, behind the others; asked for again from [`WITHHELD_PAUSE`] after `now` on.
-    pub fn push(&mut self, publish: Publish, bytes: usize, now: Instant) {
+    /// Puts a publish, which is `bytes` long, behind the others; asked for again from [`WITHHELD_PAUSE`] after `now` on. Kept is
+    /// a copy, not the buffer it was read into.
+    pub fn push(&mut self, publish: &Publish, bytes: usize, now: Instant) {
         self.last = publish.properties.topic_alias.is_some();
         self.bytes += bytes;
-        self.packets.push_back((Packet::Publish(publish), bytes));
+        self.packets.push_back((Packet::Publish(publish.detached()), bytes));
         self.wait(now);
     }
 
@@ -76,7 +77,7 @@ mod tests {
         let mut withheld = Withheld::default();
         assert_eq!(withheld.again(), None);
         for (topic, is_full) in [("a", false), ("b", true)] {
-            withheld.push(publish(topic), BYTES_MAX / 2, now);
+            withheld.push(&publish(topic), BYTES_MAX / 2, now);
             assert_eq!((withheld.is_full(), withheld.again()), (is_full, Some(now + WITHHELD_PAUSE)));
         }
         for topic in ["a", "b"] {
@@ -88,7 +89,7 @@ mod tests {
             assert!(!withheld.is_full());
         }
         assert_eq!((withheld.pop().is_none(), withheld.again()), (true, None));
-        (0..PACKETS_MAX).for_each(|_| withheld.push(publish("t"), 2, now));
+        (0..PACKETS_MAX).for_each(|_| withheld.push(&publish("t"), 2, now));
         assert!(withheld.is_full());
     }
 
@@ -97,7 +98,7 @@ mod tests {
         let mut withheld = Withheld::default();
         let properties =
             PublishProperties { topic_alias: NonZeroU16::new(1), ..PublishProperties::default() };
-        withheld.push(Publish { properties, ..publish("t") }, 10, Instant::now());
+        withheld.push(&Publish { properties: properties.into(), ..publish("t") }, 10, Instant::now());
         assert!(withheld.is_full());
         withheld.pop();
         assert!(!withheld.is_full());

@@ -5,7 +5,7 @@ use bytestring::ByteString;
 
 use crate::codec::{ack, auth, connack, connect, disconnect, publish, suback, subscribe, unsubscribe};
 use crate::writer::{Sink, measure};
-use crate::{EncodeError, Packet, UserProperties, Version};
+use crate::{EncodeError, Packet, PacketId, PacketType, UserProperties, Version};
 
 /// Appends `packet` in `version`; a CONNECT in the version it names itself.
 ///
@@ -25,6 +25,16 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
     out.u8((packet.packet_type() as u8) << 4 | flags);
     out.variable_integer(REMAINING_LENGTH, body_len)?;
     body(packet, version, out)
+}
+
+/// Bytes of what [`encode_success`] appends.
+pub const SUCCESS_BYTES: u32 = 4;
+
+/// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP that says success and no more, which is the same in every version
+/// [3.4.2.1] [3.5.2.1] [3.6.2.1] [3.7.2.1].
+pub fn encode_success(packet: PacketType, packet_id: PacketId, out: &mut BytesMut) {
+    let [high, low] = packet_id.0.get().to_be_bytes();
+    out.extend_from_slice(&[(packet as u8) << 4 | packet.flags(), 2, high, low]);
 }
 
 /// How many bytes [`encode`] appends, the whole packet.

@@ -21,14 +21,18 @@
 //! | [`packet`] | packets as values |
 //! | `codec/` | each packet's layout, read and written side by side |
 //! | `decoder`, `encoder` | frames: headers, lengths, limits |
-//! | `template`, `properties` | a publish for many subscribers; its properties for the journal |
+//! | `template`, `frame`, `properties` | a publish for many subscribers; its properties for the journal |
+//! | `boxed` | a publish's properties, which most have none of |
 //! | `reader`, `writer`, `property` | the data types of MQTT |
+//! | `text` | what may be in a string |
 //! | [`topic`] | names, filters and how they relate |
 
+mod boxed;
 mod codec;
 mod decoder;
 mod encoder;
 mod error;
+mod frame;
 pub mod packet;
 mod packet_type;
 mod properties;
@@ -36,12 +40,15 @@ mod property;
 mod reader;
 mod reason;
 mod template;
+mod text;
 pub mod topic;
 mod writer;
 
+pub use boxed::BoxedProperties;
 pub use decoder::Decoder;
-pub use encoder::{encode, encoded_len, fit};
+pub use encoder::{SUCCESS_BYTES, encode, encode_success, encoded_len, fit};
 pub use error::{DecodeError, EncodeError};
+pub use frame::PublishFrame;
 pub use packet::*;
 pub use packet_type::{PacketType, Sender};
 pub use properties::{decode_properties, encode_properties};

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::ReasonCode;
+use crate::{BoxedProperties, ReasonCode};
 
 /// Protocol version, chosen by CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,7 +202,7 @@ pub struct Publish {
     /// Present exactly when `qos` is above 0.
     pub packet_id: Option<PacketId>,
     /// MQTT 5 properties.
-    pub properties: PublishProperties,
+    pub properties: BoxedProperties,
     /// Application message.
     pub payload: Bytes,
 }

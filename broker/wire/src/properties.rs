@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use crate::codec::publish;
 use crate::reader::Reader;
 use crate::writer::{Sink, measure};
-use crate::{DecodeError, EncodeError, PacketType, Property, Publish, PublishProperties};
+use crate::{BoxedProperties, DecodeError, EncodeError, PacketType, Property, Publish, PublishProperties};
 
 /// Appends the properties as an MQTT 5 property block without its length. A topic alias is left out: it means
 /// something only to the connection it came from.
@@ -31,7 +31,10 @@ fn put(properties: &PublishProperties, out: &mut impl Sink) -> Result<(), Encode
 ///
 /// # Errors
 /// As for the properties of a PUBLISH; a topic alias does not belong here.
-pub fn decode_properties(block: &[u8]) -> Result<PublishProperties, DecodeError> {
+pub fn decode_properties(block: &[u8]) -> Result<BoxedProperties, DecodeError> {
+    if block.is_empty() {
+        return Ok(BoxedProperties::default());
+    }
     let mut properties = PublishProperties::default();
     let mut reader = Reader::new(PacketType::Publish, Bytes::copy_from_slice(block));
     while let Some(property) = reader.next_property()? {
@@ -40,13 +43,16 @@ pub fn decode_properties(block: &[u8]) -> Result<PublishProperties, DecodeError>
         }
         publish::decode_property(&mut reader, property, &mut properties)?;
     }
-    Ok(properties)
+    Ok(properties.into())
 }
 
 impl Publish {
     /// The same publish in one allocation of its own, so that keeping it does not keep the read buffer it came from.
     pub fn detached(&self) -> Self {
-        let p = &self.properties;
+        if self.properties.is_empty() {
+            return self.detached_alone();
+        }
+        let p = &*self.properties;
         let texts = || {
             let user = p.user.iter().flat_map(|(name, value)| [name, value]);
             [&self.topic].into_iter().chain(&p.response_topic).chain(&p.content_type).chain(user)
@@ -77,7 +83,17 @@ impl Publish {
             subscription_ids,
             ..*p
         };
-        Self { topic, properties, payload: memory, ..*self }
+        Self { topic, properties: properties.into(), payload: memory, ..*self }
+    }
+
+    /// [`Self::detached`] without properties: only topic and payload.
+    fn detached_alone(&self) -> Self {
+        let mut memory = BytesMut::with_capacity(self.topic.len() + self.payload.len());
+        memory.extend_from_slice(self.topic.as_bytes());
+        memory.extend_from_slice(&self.payload);
+        let mut payload = memory.freeze();
+        let topic = same_text(&self.topic, payload.split_to(self.topic.len()));
+        Self { topic, properties: BoxedProperties::default(), payload, ..*self }
     }
 }
 

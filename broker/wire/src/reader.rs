@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
+use crate::text::{Contents, NUL, WILDCARD};
 use crate::{DecodeError, PacketId, PacketType, Property, ReasonCode, Sender, UserProperties, topic};
 
 /// A packet's body, or a property block of it; what has been read is gone from the front.
@@ -69,19 +70,40 @@ impl Reader {
 
     /// A UTF-8 string without U+0000, taken as it is [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3].
     pub(crate) fn string(&mut self, field: &'static str) -> Result<ByteString, DecodeError> {
+        self.text(field).map(|(text, _)| text)
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<(ByteString, Contents), DecodeError> {
         let bytes = self.binary(field)?;
-        if bytes.contains(&0) {
+        let contents = Contents::of(&bytes);
+        if contents.has(NUL) {
             return Err(DecodeError::NulCharacter { packet: self.packet, field });
         }
-        ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8 { packet: self.packet, field })
+        let text =
+            ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8 { packet: self.packet, field })?;
+        Ok((text, contents))
     }
 
     /// A string that names something and so ends up in logs, metrics and records: no control characters in it, which a
     /// server may refuse (section 1.5.4).
     pub(crate) fn name(&mut self, field: &'static str) -> Result<ByteString, DecodeError> {
-        let name = self.string(field)?;
-        if name.chars().any(char::is_control) {
+        self.name_with_contents(field).map(|(name, _)| name)
+    }
+
+    fn name_with_contents(&mut self, field: &'static str) -> Result<(ByteString, Contents), DecodeError> {
+        let (name, contents) = self.text(field)?;
+        if contents.has_control(&name) {
             return Err(DecodeError::ControlCharacter { packet: self.packet, field });
+        }
+        Ok((name, contents))
+    }
+
+    /// A topic name, or nothing where an alias may stand for it.
+    pub(crate) fn topic_name(&mut self, field: &'static str) -> Result<ByteString, DecodeError> {
+        let (name, contents) = self.name_with_contents(field)?;
+        if contents.has(WILDCARD) {
+            // [MQTT-3.3.2-2] [MQTT-4.7.0-1]
+            return Err(DecodeError::TopicNameInvalid { packet: self.packet, field });
         }
         Ok(name)
     }

@@ -3,20 +3,21 @@
 use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
 
 use crate::codec::publish;
 use crate::encoder::{REMAINING_LENGTH, frame_len};
-use crate::writer::{Sink, measure};
+use crate::writer::{Count, Sink, length_of, measure};
 use crate::{EncodeError, PacketId, PacketType, Property, Publish, QoS, Version};
 
 /// A publish in one version, without what belongs to a single delivery.
 #[derive(Clone, Debug)]
 pub struct PublishTemplate {
     version: Version,
-    /// The topic with its length, then the properties that are the same for everyone.
-    encoded: Bytes,
-    /// Where in `encoded` the properties begin.
-    properties_at: usize,
+    topic: ByteString,
+    topic_len: u16,
+    /// The properties that are the same for everyone, encoded; most publishes have none.
+    properties: Box<[u8]>,
     payload: Bytes,
 }
 
@@ -58,18 +59,20 @@ impl TopicAlias {
 
 impl PublishTemplate {
     /// Encodes what all deliveries share. Expiry, alias, identifiers, DUP, QoS and RETAIN of `publish` are not
-    /// looked at. The payload is shared with `publish`, not copied.
+    /// looked at. Topic and payload are shared with `publish`, not copied.
     ///
     /// # Errors
     /// [`EncodeError::FieldTooLong`], impossible for what was decoded.
     pub fn new(publish: &Publish, version: Version) -> Result<Self, EncodeError> {
-        let mut encoded = BytesMut::new();
-        encoded.binary("topic name", publish.topic.as_bytes())?;
-        let properties_at = encoded.len();
-        if version == Version::V5 {
-            publish::put_lasting_properties(&publish.properties, &mut encoded)?;
+        let topic_len = length_of(publish::TOPIC, publish.topic.as_bytes())?;
+        let mut properties = Vec::new();
+        if version == Version::V5 && !publish.properties.is_empty() {
+            let put = |out: &mut Count| publish::put_lasting_properties(&publish.properties, out);
+            properties.reserve_exact(measure(put)?);
+            publish::put_lasting_properties(&publish.properties, &mut properties)?;
         }
-        Ok(Self { version, encoded: encoded.freeze(), properties_at, payload: publish.payload.clone() })
+        let (topic, payload) = (publish.topic.clone(), publish.payload.clone());
+        Ok(Self { version, topic, topic_len, properties: properties.into(), payload })
     }
 
     /// Appends the whole PUBLISH. Allocates only as `out` grows.
@@ -78,12 +81,13 @@ impl PublishTemplate {
     /// [`EncodeError::MissingPacketId`], and [`EncodeError::IntegerTooLarge`] for a subscription identifier or
     /// a packet that no MQTT packet can hold; `out` is as it was.
     pub fn write(&self, delivery: &Delivery<'_>, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let body_len = self.body_len(delivery)?;
+        let own_len = self.own_len(delivery)?;
+        let body_len = self.body_len(delivery, own_len)?;
         out.reserve(frame_len(body_len)?);
         let flags = publish::flags(delivery.dup, delivery.qos, delivery.retain);
         out.u8((PacketType::Publish as u8) << 4 | flags);
         out.variable_integer(REMAINING_LENGTH, body_len)?;
-        self.put_head(delivery, out)?;
+        self.put_head(delivery, own_len, out)?;
         out.put(&self.payload);
         Ok(())
     }
@@ -93,27 +97,41 @@ impl PublishTemplate {
     /// # Errors
     /// Where [`Self::write`] fails.
     pub fn encoded_len(&self, delivery: &Delivery<'_>) -> Result<usize, EncodeError> {
-        frame_len(self.body_len(delivery)?)
+        frame_len(self.body_len(delivery, self.own_len(delivery)?)?)
     }
 
-    fn body_len(&self, delivery: &Delivery<'_>) -> Result<usize, EncodeError> {
-        Ok(measure(|count| self.put_head(delivery, count))?.saturating_add(self.payload.len()))
+    /// Bytes of the properties that only this delivery has.
+    fn own_len(&self, delivery: &Delivery<'_>) -> Result<usize, EncodeError> {
+        if self.version == Version::V5 { measure(|count| delivery.put_properties(count)) } else { Ok(0) }
     }
 
-    fn put_head(&self, delivery: &Delivery<'_>, out: &mut impl Sink) -> Result<(), EncodeError> {
-        let (topic, properties) = self.encoded.split_at(self.properties_at);
+    fn body_len(&self, delivery: &Delivery<'_>, own_len: usize) -> Result<usize, EncodeError> {
+        let head_len = measure(|count| self.put_head(delivery, own_len, count))?;
+        Ok(head_len.saturating_add(self.payload.len()))
+    }
+
+    fn put_head(
+        &self,
+        delivery: &Delivery<'_>,
+        own_len: usize,
+        out: &mut impl Sink,
+    ) -> Result<(), EncodeError> {
         match delivery.topic_alias {
             Some(TopicAlias::Replace(_)) if self.version == Version::V5 => out.u16(0),
-            _ => out.put(topic),
+            _ => {
+                out.u16(self.topic_len);
+                out.put(self.topic.as_bytes());
+            }
         }
         if delivery.qos != QoS::AtMostOnce {
             out.u16(delivery.packet_id.ok_or(EncodeError::MissingPacketId)?.0.get());
         }
         if self.version == Version::V5 {
-            let own = measure(|count| delivery.put_properties(count))?;
-            out.variable_integer("property length", own.saturating_add(properties.len()))?;
-            delivery.put_properties(out)?;
-            out.put(properties);
+            out.variable_integer("property length", own_len.saturating_add(self.properties.len()))?;
+            if own_len > 0 {
+                delivery.put_properties(out)?;
+            }
+            out.put(&self.properties);
         }
         Ok(())
     }

@@ -1,19 +1,31 @@
 //! Topic names and filters: validation and matching (MQTT 5 section 4.7).
 
+use crate::text::{Contents, NUL, WILDCARD};
+
+/// Of a name or a filter, in bytes [MQTT-4.7.3-3].
+const LEN_MAX: usize = 65_535;
+
 /// Whether `name` may stand in a PUBLISH: 1 to 65,535 bytes, no `+`, `#` or U+0000 [MQTT-3.3.2-2]
 /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3].
 pub fn is_valid_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 65_535 && !name.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
+    (1..=LEN_MAX).contains(&name.len()) && !Contents::of(name.as_bytes()).has(NUL | WILDCARD)
 }
 
 /// Whether `filter` may be subscribed: wildcards only as whole levels, `#` only last [MQTT-4.7.1-1] [MQTT-4.7.1-2].
 /// Wildcards are never refused as such [MQTT3-3.8.3-2]. A `$share/GROUP/` prefix is not looked at here; split it off with
 /// [`Shared::parse`] first.
 pub fn is_valid_filter(filter: &str) -> bool {
-    if filter.is_empty() || filter.len() > 65_535 || filter.bytes().any(|b| b == 0) {
+    if !(1..=LEN_MAX).contains(&filter.len()) {
         return false;
     }
-    let mut levels = filter.split('/').peekable();
+    let contents = Contents::of(filter.as_bytes());
+    if !contents.has(NUL | WILDCARD) {
+        return true;
+    }
+    if contents.has(NUL) {
+        return false;
+    }
+    let mut levels = levels(filter).peekable();
     while let Some(level) = levels.next() {
         let fine = match level {
             "+" => true,
@@ -27,22 +39,65 @@ pub fn is_valid_filter(filter: &str) -> bool {
     true
 }
 
-/// The naive matcher, level by level: the reference that faster ones are tested against.
+/// The levels of a name or filter, from the first: what stands between the `/`, which may be nothing (section 4.7.1.1).
+pub fn levels(topic: &str) -> Levels<'_> {
+    Levels { rest: Some(topic) }
+}
+
+/// What [`levels`] gives.
+#[derive(Clone, Debug)]
+pub struct Levels<'a> {
+    rest: Option<&'a str>,
+}
+
+impl<'a> Levels<'a> {
+    /// What follows the levels taken so far, without the `/` between; `None` after the last level.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a str;
+
+    // Levels are a few bytes long: looking at each is cheaper than a search that is made for long texts.
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let parted = rest.bytes().position(|byte| byte == b'/').and_then(|at| rest.split_at_checked(at));
+        let Some((level, after)) = parted else { return self.rest.take() };
+        self.rest = after.get(1..);
+        Some(level)
+    }
+}
+
+/// Whether `filter`, a valid one, matches `name`.
 /// `#` and `+` first do not match names that begin with `$` [MQTT-4.7.2-1]; all else is compared as it is [MQTT-4.7.3-4].
+///
+/// A name has no wildcard, so the first byte that differs says all: it is one in the filter, or there is no match.
 pub fn matches(filter: &str, name: &str) -> bool {
     if name.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut names = name.split('/');
-    for level in filter.split('/') {
-        match (level, names.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (level, Some(name)) if level == name => {}
-            _ => return false,
+    let (mut filter, mut name) = (filter.as_bytes(), name.as_bytes());
+    loop {
+        let same = filter.iter().zip(name).take_while(|(byte, other)| byte == other).count();
+        name = from(name, same);
+        match from(filter, same) {
+            [] => return name.is_empty(),
+            [b'#', ..] => return true,
+            [b'+', more @ ..] => {
+                let level = name.iter().take_while(|byte| **byte != b'/').count();
+                (filter, name) = (more, from(name, level));
+            }
+            // The parent is matched too.
+            other => return name.is_empty() && other == b"/#",
         }
     }
-    names.next().is_none()
+}
+
+fn from(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
 }
 
 /// Whether every name that `inner` matches is matched by `outer`: what a grant for `outer` must cover before `inner`
@@ -53,8 +108,8 @@ pub fn covers(outer: &str, inner: &str) -> bool {
     }
     // Every name has a first level, so at the root, and only there, `#` says no more than `+/#`.
     let inner = if inner == "#" { "+/#" } else { inner };
-    let mut inners = inner.split('/');
-    for level in outer.split('/') {
+    let mut inners = levels(inner);
+    for level in levels(outer) {
         match (level, inners.next()) {
             ("#", _) => return true,
             ("+", Some("#")) | (_, None) => return false,
@@ -89,7 +144,7 @@ pub fn overlaps(a: &str, b: &str) -> bool {
     if dollar(a, b) || dollar(b, a) {
         return false;
     }
-    let (mut left, mut right) = (a.split('/'), b.split('/'));
+    let (mut left, mut right) = (levels(a), levels(b));
     loop {
         match (left.next(), right.next()) {
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,

@@ -27,21 +27,18 @@ pub(crate) trait Sink {
             .ok()
             .filter(|value| *value <= VARIABLE_INTEGER_MAX)
             .ok_or(EncodeError::IntegerTooLarge { field, value })?;
-        loop {
-            let [low, ..] = (rest & 0x7F).to_le_bytes();
-            rest >>= 7;
-            if rest == 0 {
-                self.u8(low);
-                return Ok(());
-            }
+        while rest > 0x7F {
+            let [low, ..] = rest.to_le_bytes();
             self.u8(low | 0x80);
+            rest >>= 7;
         }
+        let [last, ..] = rest.to_le_bytes();
+        self.u8(last);
+        Ok(())
     }
 
     fn binary(&mut self, field: &'static str, value: &[u8]) -> Result<(), EncodeError> {
-        let len =
-            u16::try_from(value.len()).map_err(|_| EncodeError::FieldTooLong { field, len: value.len() })?;
-        self.u16(len);
+        self.u16(length_of(field, value)?);
         self.put(value);
         Ok(())
     }
@@ -109,6 +106,11 @@ pub(crate) trait Sink {
         self.variable_integer("property length", measure(|count| block.put(count))?)?;
         block.put(self)
     }
+}
+
+/// What stands before binary data or a string.
+pub(crate) fn length_of(field: &'static str, value: &[u8]) -> Result<u16, EncodeError> {
+    u16::try_from(value.len()).map_err(|_| EncodeError::FieldTooLong { field, len: value.len() })
 }
 
 /// The properties of one packet, without the block's length.

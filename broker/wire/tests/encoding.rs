@@ -136,7 +136,7 @@ fn what_no_packet_can_hold_is_an_error() {
     let mut block = Vec::new();
     assert_eq!(encode_properties(&properties, &mut block), Err(too_long.clone()));
     assert!(block.is_empty());
-    let publish = Publish { topic: "t".into(), properties, ..Publish::default() };
+    let publish = Publish { topic: "t".into(), properties: properties.into(), ..Publish::default() };
     assert_eq!(refusal(&Packet::Publish(publish), Version::V5), too_long);
 
     let publish = Publish { topic: "t".into(), qos: QoS::AtLeastOnce, ..Publish::default() };
@@ -176,7 +176,12 @@ fn a_publish_is_never_cut_to_fit() {
     let properties =
         PublishProperties { user: vec![("k".into(), "v".into())], ..PublishProperties::default() };
     let payload = Bytes::from_static(b"97");
-    let publish = Packet::Publish(Publish { topic: "t".into(), properties, payload, ..Publish::default() });
+    let publish = Packet::Publish(Publish {
+        topic: "t".into(),
+        properties: properties.into(),
+        payload,
+        ..Publish::default()
+    });
     let mut fitted = publish.clone();
     assert!(matches!(fit(&mut fitted, Version::V5, 10), Err(EncodeError::PacketTooLarge { max: 10, .. })));
     assert_eq!(fitted, publish);

@@ -132,8 +132,8 @@ proptest! {
     fn properties_survive_the_journal((_, publish) in any_publish()) {
         let mut block = b"before".to_vec();
         encode_properties(&publish.properties, &mut block).unwrap();
-        let expected = PublishProperties { topic_alias: None, ..publish.properties };
-        prop_assert_eq!(decode_properties(block.strip_prefix(b"before").unwrap()), Ok(expected));
+        let expected = PublishProperties { topic_alias: None, ..publish.properties.into() };
+        prop_assert_eq!(decode_properties(block.strip_prefix(b"before").unwrap()), Ok(expected.into()));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! How names and filters relate, checked for all of them up to three levels against a reading of section 4.7.
 
+use bytes::BytesMut;
+use proptest::prelude::*;
 use wardline_wire::topic::{
-    Shared, covers, is_valid_filter, is_valid_name, is_valid_subscription, matches, overlaps,
+    Shared, covers, is_valid_filter, is_valid_name, is_valid_subscription, levels, matches, overlaps,
 };
+use wardline_wire::{DecodeError, Decoder, Packet, PacketType, Version};
 
 /// Every way to join one to `depth` of these levels.
 fn paths(levels: &[&str], depth: usize) -> Vec<String> {
@@ -106,4 +109,73 @@ fn a_shared_subscription_has_a_group_and_a_filter() {
         assert!(!is_valid_subscription(filter), "{filter}");
     }
     assert!(is_valid_subscription("$share/g//") && is_valid_subscription("$shared/a"));
+}
+
+/// The valid filters by their definition: `+` and `#` are whole levels, and `#` is the last.
+fn is_filter_by_the_book(filter: &str) -> bool {
+    let above = filter.rsplit_once('/').map_or("", |(above, _)| above);
+    let whole = |level: &str| level == "+" || level == "#" || !level.contains(['+', '#']);
+    !filter.is_empty() && !filter.contains('\0') && !above.contains('#') && filter.split('/').all(whole)
+}
+
+/// What is wrong with the topic of a PUBLISH of MQTT 3.1.1, looked for one after the other.
+fn fault_by_the_book(topic: &[u8]) -> Option<DecodeError> {
+    let (packet, field) = (PacketType::Publish, "topic name");
+    if topic.contains(&0) {
+        return Some(DecodeError::NulCharacter { packet, field });
+    }
+    let Ok(topic) = std::str::from_utf8(topic) else { return Some(DecodeError::NotUtf8 { packet, field }) };
+    if topic.chars().any(char::is_control) {
+        return Some(DecodeError::ControlCharacter { packet, field });
+    }
+    let invalid = topic.is_empty() || topic.contains(['+', '#']);
+    invalid.then_some(DecodeError::TopicNameInvalid { packet, field })
+}
+
+/// Mostly a topic; now and then a byte that makes it none, or a character beyond ASCII, whole or not.
+fn topic_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        8 => "[ -~]{0,12}".prop_map(|text| text.replace(['+', '#'], "/").into_bytes()),
+        2 => prop::sample::select(vec!["ä", "\u{80}", "\u{9f}", "\u{a0}", "\u{feff}", "🩺"])
+            .prop_map(|text| text.as_bytes().to_vec()),
+        1 => prop::sample::select(b"\0\x01\x1f\x7f+#".as_slice()).prop_map(|byte| vec![byte]),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+    ];
+    prop::collection::vec(part, 0..4).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn levels_are_what_stands_between_the_separators(topic in "[aä/]{0,8}") {
+        prop_assert_eq!(levels(&topic).collect::<Vec<_>>(), topic.split('/').collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn levels_that_begin_alike_are_not_taken_for_each_other(
+        filter in "([aä$]{0,2}/|\\+/){0,3}([aä$]{0,2}|\\+|#)",
+        name in "([aä$]{0,2}/){0,3}[aä$]{0,2}",
+    ) {
+        let (of_filter, of_name): (Vec<_>, Vec<_>) = (filter.split('/').collect(), name.split('/').collect());
+        prop_assert_eq!(matches(&filter, &name), matched_by_the_book(&of_filter, &of_name, true));
+    }
+
+    #[test]
+    fn filters_are_told_by_their_levels(filter in "[aä/+#\0]{0,6}") {
+        prop_assert_eq!(is_valid_filter(&filter), is_filter_by_the_book(&filter));
+    }
+
+    #[test]
+    fn a_topic_is_refused_for_the_first_thing_that_is_wrong_with_it(topic in topic_bytes()) {
+        let len = u8::try_from(topic.len()).unwrap();
+        let mut packet = BytesMut::from(&[0x30, 2 + len, 0, len][..]);
+        packet.extend_from_slice(&topic);
+        let decoded = Decoder::client_side(Version::V311, 1_000).decode(&mut packet);
+        match fault_by_the_book(&topic) {
+            Some(fault) => prop_assert_eq!(decoded, Err(fault)),
+            None => {
+                let Ok(Some(Packet::Publish(publish))) = decoded else { panic!("{decoded:?}") };
+                prop_assert_eq!(publish.topic.as_bytes(), &topic);
+            }
+        }
+    }
 }

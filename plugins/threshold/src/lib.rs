@@ -24,6 +24,7 @@ mod limits;
 mod machine;
 mod plugin;
 mod rules;
+mod topics;
 
 pub use bed::{INVALID_EVERY, STREAMS_PER_BED_MAX};
 pub use plugin::{BEDS_MAX, Threshold};

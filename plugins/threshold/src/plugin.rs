@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use wardline_plugin_api::reading::{self, Reading};
 use wardline_plugin_api::signal::Signal;
@@ -11,15 +12,13 @@ use crate::admission::Admission;
 use crate::bed::Bed;
 use crate::limits::PatientLimit;
 use crate::rules::Policy;
+use crate::topics::{self, ADMISSIONS, LIMITS, TELEMETRY, Telemetry};
 
 /// Beds that are watched. A reading, limit or admission for one more is refused, with quota exceeded; nothing
 /// known is forgotten for it.
 pub const BEDS_MAX: usize = 65_536;
 
 const NAME: &str = "threshold";
-const TELEMETRY: &str = "telemetry/";
-const LIMITS: &str = "limits/";
-const ADMISSIONS: &str = "admissions/";
 
 /// MQTT 5 reason codes.
 const NOT_AUTHORIZED: u8 = 0x87;
@@ -31,8 +30,9 @@ const QUOTA_EXCEEDED: u8 = 0x97;
 pub struct Threshold {
     policy: Policy,
     beds: Vec<Bed>,
-    /// Place in `beds` of `unit/bed`.
-    places: HashMap<Box<str>, usize>,
+    /// Place in `beds` of `unit/bed`. The hash is seeded at random and seen by nobody, so that no device can choose names that
+    /// collide.
+    places: HashMap<Box<str>, usize, RandomState>,
     /// When, bed, stream: at most one for each stream.
     timers: BTreeSet<(Timestamp, usize, u64)>,
 }
@@ -40,7 +40,7 @@ pub struct Threshold {
 impl Threshold {
     /// Under these rules, knowing nobody yet.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, beds: Vec::new(), places: HashMap::new(), timers: BTreeSet::new() }
+        Self { policy, beds: Vec::new(), places: HashMap::default(), timers: BTreeSet::new() }
     }
 
     fn telemetry(
@@ -50,36 +50,33 @@ impl Threshold {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
-        let mut readings: [Option<Reading>; 1] = [None];
-        let mut more: Vec<Reading> = Vec::new();
-        // Nearly every payload is one reading: no allocation for it.
-        let mut each = |reading: Reading| match &mut readings {
-            [first @ None] => *first = Some(reading),
-            _ => more.push(reading),
-        };
-        let signal = match topic.signal {
-            None => None,
-            Some(name) => match Signal::named(name) {
-                Some(signal) if self.concerns(topic.place, signal) => Some(signal),
-                _ => return,
-            },
-        };
-        let parsed = reading::parse(signal, message.payload, now, &mut each);
-        if parsed.is_err() {
-            if (signal.is_some() || !self.policy.is_empty())
+        let (payload, offset) = (message.payload, message.offset);
+        if let Some(name) = topic.signal {
+            let Some(signal) = Signal::named(name).filter(|signal| self.concerns(topic.place, signal)) else {
+                return;
+            };
+            let mut each = |reading: Reading| self.reading(topic, &reading, offset, now, out);
+            if reading::parse(Some(signal), payload, now, &mut each).is_err()
                 && let Some(bed) = self.bed(topic.place)
             {
-                bed.unreadable(topic.device, signal, message.offset, now, out);
+                bed.unreadable(topic.device, Some(signal), offset, now, out);
             }
             return;
         }
-        if signal.is_none()
-            && let Some(bed) = self.places.get(topic.place).and_then(|place| self.beds.get_mut(*place))
-        {
-            bed.readable(topic.device, message.offset, now, out);
+        let mut readings: Vec<Reading> = Vec::new();
+        if reading::parse(None, payload, now, &mut |reading| readings.push(reading)).is_err() {
+            if !self.policy.is_empty()
+                && let Some(bed) = self.bed(topic.place)
+            {
+                bed.unreadable(topic.device, None, offset, now, out);
+            }
+            return;
         }
-        for reading in readings.into_iter().flatten().chain(more) {
-            self.reading(topic, &reading, message.offset, now, out);
+        if let Some(bed) = self.places.get(topic.place).and_then(|place| self.beds.get_mut(*place)) {
+            bed.readable(topic.device, offset, now, out);
+        }
+        for reading in &readings {
+            self.reading(topic, reading, offset, now, out);
         }
     }
 
@@ -178,8 +175,11 @@ impl Plugin for Threshold {
     }
 
     fn admit(&self, message: &Message<'_>) -> Result<(), Refusal> {
-        if let Some(topic) = Telemetry::parse(message.topic) {
-            return self.room(topic.place);
+        // A reading is refused for nothing but a bed too many.
+        if self.beds.len() >= BEDS_MAX
+            && let Some(topic) = Telemetry::parse(message.topic)
+        {
+            self.room(topic.place)?;
         }
         if message.topic.starts_with(LIMITS) {
             let (topic, limit) = limit(message)?;
@@ -232,25 +232,6 @@ impl Plugin for Threshold {
     }
 }
 
-/// `telemetry/{unit}/{bed}/{device}` and, with a signal, one level more. Other depths are not readings.
-struct Telemetry<'a> {
-    /// `unit/bed`
-    place: &'a str,
-    device: &'a str,
-    signal: Option<&'a str>,
-}
-
-impl<'a> Telemetry<'a> {
-    fn parse(topic: &'a str) -> Option<Self> {
-        let (place, rest) = split_place(topic.strip_prefix(TELEMETRY)?)?;
-        let (device, signal) = match rest?.split_once('/') {
-            None => (rest?, None),
-            Some((device, signal)) => (device, Some(signal)),
-        };
-        (!device.is_empty()).then_some(Self { place, device, signal })
-    }
-}
-
 struct LimitTopic<'a> {
     place: &'a str,
     signal: &'static Signal,
@@ -262,11 +243,7 @@ fn limit<'a>(message: &Message<'a>) -> Result<(LimitTopic<'a>, Option<PatientLim
     if message.principal.starts_with("device:") {
         return Err(refuse(NOT_AUTHORIZED, "a device does not set limits; a person or a service does"));
     }
-    let (place, signal) = message
-        .topic
-        .strip_prefix(LIMITS)
-        .and_then(split_place)
-        .and_then(|(place, signal)| Some((place, signal?)))
+    let (place, signal) = topics::limit(message.topic)
         .ok_or_else(|| refuse(TOPIC_NAME_INVALID, "limits are set on limits/{unit}/{bed}/{signal}"))?;
     let signal = Signal::named(signal).ok_or_else(|| {
         refuse(TOPIC_NAME_INVALID, &format!("there is no signal {signal:?} that a limit could be set for"))
@@ -279,22 +256,8 @@ fn limit<'a>(message: &Message<'a>) -> Result<(LimitTopic<'a>, Option<PatientLim
 }
 
 fn admission_place(topic: &str) -> Result<&str, Refusal> {
-    match topic.strip_prefix(ADMISSIONS).and_then(split_place) {
-        Some((place, None)) => Ok(place),
-        _ => Err(Refusal {
-            code: TOPIC_NAME_INVALID,
-            reason: "an admission is published on admissions/{unit}/{bed}".to_owned(),
-        }),
-    }
-}
-
-/// `unit/bed` and what follows it, if both are there.
-fn split_place(levels: &str) -> Option<(&str, Option<&str>)> {
-    let (unit, rest) = levels.split_once('/')?;
-    let bed = rest.split('/').next()?;
-    if unit.is_empty() || bed.is_empty() {
-        return None;
-    }
-    let end = unit.len() + 1 + bed.len();
-    Some((levels.get(..end)?, levels.get(end + 1..)))
+    topics::admission(topic).ok_or_else(|| Refusal {
+        code: TOPIC_NAME_INVALID,
+        reason: "an admission is published on admissions/{unit}/{bed}".to_owned(),
+    })
 }

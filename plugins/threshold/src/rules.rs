@@ -143,6 +143,8 @@ pub struct Problem {
 pub struct Policy {
     limits: [[[Option<Criterion>; 2]; COUNT]; Profile::ALL.len()],
     absences: [Option<Absence>; COUNT],
+    /// Which signals any rule is about.
+    watched: [bool; COUNT],
 }
 
 /// What [`AbsenceRule`] says.
@@ -163,7 +165,8 @@ impl Policy {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut policy = Self { limits: [[[None; 2]; COUNT]; Profile::ALL.len()], absences: [None; COUNT] };
+        let limits = [[[None; 2]; COUNT]; Profile::ALL.len()];
+        let mut policy = Self { limits, absences: [None; COUNT], watched: [false; COUNT] };
         // Rules for one profile come last, so that they replace those for all.
         let (general, special): (Vec<_>, Vec<_>) =
             rules.limit.iter().partition(|rule| rule.profile.is_none());
@@ -180,6 +183,7 @@ impl Policy {
                 });
             }
         }
+        policy.watched = SIGNALS.each_ref().map(|signal| policy.has_rule(signal));
         Ok(policy)
     }
 
@@ -217,6 +221,10 @@ impl Policy {
 
     /// Whether any rule is about this signal.
     pub(crate) fn watches(&self, signal: &Signal) -> bool {
+        self.watched.get(signal.index()).is_some_and(|watched| *watched)
+    }
+
+    fn has_rule(&self, signal: &Signal) -> bool {
         self.absence(signal).is_some()
             || Profile::ALL
                 .iter()
@@ -225,7 +233,7 @@ impl Policy {
 
     /// Whether there is no rule at all.
     pub(crate) fn is_empty(&self) -> bool {
-        !SIGNALS.iter().any(|signal| self.watches(signal))
+        !self.watched.contains(&true)
     }
 }
 

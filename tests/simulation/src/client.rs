@@ -481,7 +481,7 @@ fn publish_packet(model: &Model, number: Number, id: Option<u16>, dup: bool) -> 
         retain: message.retain,
         topic: message.topic.clone().into(),
         packet_id: id.map(packet_id),
-        properties,
+        properties: properties.into(),
         payload,
     }))
 }

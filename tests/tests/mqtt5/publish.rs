@@ -83,7 +83,7 @@ fn properties_reach_every_subscriber_unaltered() {
             content_type: Some("application/json; charset=utf-8".into()),
             ..PublishProperties::default()
         };
-        let sent = Publish { properties, ..message("t", "{}", QoS::AtMostOnce, 0) };
+        let sent = Publish { properties: properties.into(), ..message("t", "{}", QoS::AtMostOnce, 0) };
         device.send(&Packet::Publish(sent.clone()));
         for subscriber in &mut subscribers {
             assert_eq!(next_publish(subscriber), sent);
@@ -176,7 +176,7 @@ fn overlapping_subscriptions_get_one_copy_with_all_their_identifiers() {
     let mut copies = heard(&mut client);
     assert_eq!(copies.len(), 1, "{copies:?}");
     let Some(Packet::Publish(copy)) = copies.pop() else { panic!("no PUBLISH") };
-    let mut ids = copy.properties.subscription_ids;
+    let mut ids = copy.properties.subscription_ids.clone();
     ids.sort_unstable();
     assert_eq!((copy.qos, &ids[..]), (QoS::ExactlyOnce, &[1, 1, 268_435_455][..]));
 }
@@ -194,7 +194,7 @@ fn each_of_several_copies_has_its_own_identifier() {
     let mut ids: Vec<Vec<u32>> = heard(&mut client)
         .into_iter()
         .map(|packet| match packet {
-            Packet::Publish(publish) => publish.properties.subscription_ids,
+            Packet::Publish(publish) => publish.properties.subscription_ids.clone(),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -196,7 +196,8 @@ fn publish(tape: &mut Tape<'_>) -> Packet {
             message_expiry: tape.choose(&[None, None, Some(0), Some(10)]),
             payload_format: tape.choose(&[None, None, Some(1)]),
             ..PublishProperties::default()
-        },
+        }
+        .into(),
         payload: payload(tape),
     })
 }

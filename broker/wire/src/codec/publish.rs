@@ -2,11 +2,17 @@
 
 use crate::reader::Reader;
 use crate::writer::{PropertyBlock, Sink};
-use crate::{DecodeError, EncodeError, Property, Publish, PublishProperties, QoS, Sender, Version, topic};
+use crate::{
+    BoxedProperties, DecodeError, EncodeError, Property, Publish, PublishProperties, QoS, Sender, Version,
+    topic,
+};
 
 pub(crate) const DUP: u8 = 1 << 3;
 pub(crate) const QOS_SHIFT: u8 = 1;
 pub(crate) const RETAIN: u8 = 1;
+
+/// Field name for errors.
+pub(crate) const TOPIC: &str = "topic name";
 
 impl QoS {
     /// From the two bits that a QoS has everywhere; 3 is none.
@@ -33,7 +39,6 @@ pub(crate) fn decode(
     version: Version,
     sender: Sender,
 ) -> Result<Publish, DecodeError> {
-    const TOPIC: &str = "topic name"; // [MQTT-3.3.2-1]
     let wrong_flags = DecodeError::FixedHeaderFlags { packet: reader.packet(), flags };
     let dup = flags & DUP != 0;
     let qos = match QoS::from_bits(flags >> QOS_SHIFT & 0b11) {
@@ -41,29 +46,36 @@ pub(crate) fn decode(
         Some(QoS::AtMostOnce) if dup => return Err(wrong_flags), // [MQTT-3.3.1-2]
         Some(qos) => qos,
     };
-    let topic = reader.name(TOPIC)?;
-    let aliased = topic.is_empty() && version == Version::V5;
-    if !aliased && !topic::is_valid_name(&topic) {
+    let topic = reader.topic_name(TOPIC)?; // [MQTT-3.3.2-1]
+    if topic.is_empty() && version != Version::V5 {
         return Err(DecodeError::TopicNameInvalid { packet: reader.packet(), field: TOPIC });
     }
     // [MQTT-2.2.1-2]
     let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
-    let mut properties = PublishProperties::default();
-    if version == Version::V5 {
-        let mut block = reader.properties()?;
-        while let Some(property) = block.next_property()? {
-            if property == Property::SubscriptionIdentifier && sender == Sender::Client {
-                // [MQTT-3.3.4-6]
-                return Err(block.protocol(property.name(), "is not for a client to send"));
-            }
-            decode_property(&mut block, property, &mut properties)?;
-        }
-        if topic.is_empty() && properties.topic_alias.is_none() {
-            return Err(reader.protocol(TOPIC, "is empty, and no topic alias stands for it"));
-        }
+    let properties = match version {
+        Version::V5 => decode_properties(reader.properties()?, sender)?,
+        Version::V31 | Version::V311 => BoxedProperties::default(),
+    };
+    if topic.is_empty() && properties.topic_alias.is_none() {
+        return Err(reader.protocol(TOPIC, "is empty, and no topic alias stands for it"));
     }
     let retain = flags & RETAIN != 0;
     Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
+}
+
+fn decode_properties(mut block: Reader, sender: Sender) -> Result<BoxedProperties, DecodeError> {
+    if block.is_empty() {
+        return Ok(BoxedProperties::default());
+    }
+    let mut properties = PublishProperties::default();
+    while let Some(property) = block.next_property()? {
+        if property == Property::SubscriptionIdentifier && sender == Sender::Client {
+            // [MQTT-3.3.4-6]
+            return Err(block.protocol(property.name(), "is not for a client to send"));
+        }
+        decode_property(&mut block, property, &mut properties)?;
+    }
+    Ok(properties.into())
 }
 
 /// One property of a publish.
@@ -103,13 +115,13 @@ pub(crate) fn decode_property(
 }
 
 pub(crate) fn encode(publish: &Publish, version: Version, out: &mut impl Sink) -> Result<(), EncodeError> {
-    out.binary("topic name", publish.topic.as_bytes())?;
+    out.binary(TOPIC, publish.topic.as_bytes())?;
     if publish.qos != QoS::AtMostOnce {
         let id = publish.packet_id.ok_or(EncodeError::MissingPacketId)?;
         out.u16(id.0.get());
     }
     if version == Version::V5 {
-        out.properties(&publish.properties)?;
+        out.properties(&*publish.properties)?;
     }
     out.put(&publish.payload);
     Ok(())

@@ -66,7 +66,7 @@ pub(crate) fn publish(version: Version, sender: Sender) -> impl Strategy<Value =
                 retain,
                 topic,
                 packet_id: above_0.then_some(id),
-                properties,
+                properties: properties.into(),
                 payload,
             }
         },
