@@ -12,6 +12,7 @@ use crate::meter::{Measured, SharedMeter};
 use crate::plan::Plan;
 use crate::schedule::Clock;
 use crate::track::Counts;
+use crate::ward::Ward;
 
 /// Events that are not taken yet; who has one more waits.
 const EVENTS_MAX: usize = 1_024;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) dialer: Dialer,
     pub(crate) clock: Clock,
+    /// Who sends what, with [`Scenario::Ward`](crate::plan::Scenario::Ward).
+    pub(crate) ward: Option<Ward>,
     /// By publisher.
     pub(crate) progress: Vec<Progress>,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Published {
     pub(crate) refused: u64,
     /// Were due, and not sent.
     pub(crate) unsent: u64,
+    /// Deliveries due of what was sent and not refused, the slow subscriber's not counted.
+    pub(crate) due: u64,
 }
 
 /// What a subscriber had.

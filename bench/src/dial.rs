@@ -51,7 +51,7 @@ pub struct Access {
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// The access of the client with this identifier, or why it has none.
+/// The access of a client, by the name that its files have, or why it has none: `device-` or `staff-`, and its identifier.
 pub type Accesses = dyn Fn(&str) -> Result<Access, String> + Send + Sync;
 
 /// Why a client has no connection.
@@ -115,9 +115,9 @@ impl Dialer {
         self.address
     }
 
-    /// Reads what the client proves itself with.
-    pub(crate) fn access(&self, client_id: &str) -> Result<Access, DialError> {
-        (self.accesses)(client_id).map_err(DialError::Access)
+    /// Reads what the client proves itself with; `kind` is `device` or `staff`.
+    pub(crate) fn access(&self, kind: &str, client_id: &str) -> Result<Access, DialError> {
+        (self.accesses)(&format!("{kind}-{client_id}")).map_err(DialError::Access)
     }
 
     /// Connects with a clean session, when few enough others are about to.

@@ -1,6 +1,7 @@
 //! Load on any MQTT broker, and what it cost: messages and their latency, the broker's CPU and memory, and the load's own.
 //!
-//! It knows MQTT's bytes (`wardline-wire`) and sockets, and nothing of the broker on the other side. It is made to take
+//! It knows MQTT's bytes (`wardline-wire`) and sockets, and nothing of the broker on the other side; only [`ward`] knows
+//! Wardline's topics and alerts, which another broker with programs beside it can serve as well. It is made to take
 //! little of the machine, because the broker's share is what is measured: publishes are copies of one encoded packet
 //! with a few bytes changed, written many at a time; what comes in is read by its fixed header, and no message is
 //! allocated for.
@@ -20,6 +21,7 @@
 //! | `publisher`, `subscriber` | the clients |
 //! | `connection`, `dial` | bytes in and out; TCP, TLS, CONNECT, SUBSCRIBE |
 //! | [`message`], [`scan`] | the packet that is sent; packets that come |
+//! | [`ward`] | monitors, their readings, and the alerts that are due of them |
 //! | [`track`], `window`, `flow`, [`schedule`] | what came; what is under way; when to send |
 //! | `meter`, [`proc`] | what is counted, in this process and of the broker |
 //! | [`report`], `table` | what is told, for programs and for people |
@@ -41,6 +43,7 @@ mod storm;
 mod subscriber;
 mod table;
 pub mod track;
+pub mod ward;
 mod window;
 
 pub use dial::{Access, Accesses, Broker};

@@ -42,15 +42,72 @@ impl Stamp {
     }
 }
 
+/// An encoded PUBLISH of which copies are sent, each with another packet identifier.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    bytes: Vec<u8>,
+    /// Where the topic ends, and where packet identifier and payload begin.
+    topic_end: usize,
+    packet_id_at: Option<usize>,
+    pub(crate) payload_at: usize,
+}
+
+impl Encoded {
+    /// # Errors
+    /// If there can be no such packet.
+    pub(crate) fn new(
+        topic: &str,
+        version: Version,
+        qos: QoS,
+        payload: Vec<u8>,
+    ) -> Result<Self, EncodeError> {
+        let payload_len = payload.len();
+        let publish = Publish {
+            qos,
+            topic: topic.into(),
+            packet_id: (qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN)),
+            payload: payload.into(),
+            ..Publish::default()
+        };
+        let mut bytes = BytesMut::new();
+        encode(&Packet::Publish(publish), version, &mut bytes)?;
+        let bytes = Vec::from(bytes);
+        let payload_at = bytes.len() - payload_len;
+        // Between topic and payload: the packet identifier, and in MQTT 5 the empty properties.
+        let properties = usize::from(version == Version::V5);
+        let packet_id_at = (qos != QoS::AtMostOnce).then(|| payload_at - properties - size_of::<u16>());
+        Ok(Self {
+            topic_end: packet_id_at.unwrap_or(payload_at - properties),
+            bytes,
+            packet_id_at,
+            payload_at,
+        })
+    }
+
+    /// Bytes of the whole packet.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a copy, and gives it for the rest of what is its own.
+    pub(crate) fn append<'a>(&self, out: &'a mut Vec<u8>, packet_id: u16) -> &'a mut [u8] {
+        let at = out.len();
+        out.extend_from_slice(&self.bytes);
+        let packet = &mut out[at..];
+        if let Some(at) = self.packet_id_at {
+            packet[at..][..2].copy_from_slice(&packet_id.to_be_bytes());
+        }
+        packet
+    }
+}
+
 /// A PUBLISH ready but for its topic's digits, packet identifier and stamp.
 #[derive(Clone, Debug)]
 pub struct Message {
-    bytes: Vec<u8>,
+    encoded: Encoded,
     publisher: u32,
-    /// Where the topic's digits, the packet identifier and the payload begin.
+    /// Where the topic's digits begin.
     digits_at: usize,
-    packet_id_at: Option<usize>,
-    payload_at: usize,
 }
 
 impl Message {
@@ -65,46 +122,26 @@ impl Message {
         payload_bytes: usize,
         publisher: u32,
     ) -> Result<Self, EncodeError> {
-        let topic = topic(prefix, 0);
-        let publish = Publish {
-            qos,
-            topic: topic.as_str().into(),
-            packet_id: (qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN)),
-            payload: vec![FILLER; payload_bytes.max(STAMP_BYTES)].into(),
-            ..Publish::default()
-        };
-        let payload_len = publish.payload.len();
-        let mut bytes = BytesMut::new();
-        encode(&Packet::Publish(publish), version, &mut bytes)?;
-        let bytes = Vec::from(bytes);
-        let payload_at = bytes.len() - payload_len;
-        // Between topic and payload: the packet identifier, and in MQTT 5 the empty properties.
-        let properties = usize::from(version == Version::V5);
-        let packet_id_at = (qos != QoS::AtMostOnce).then(|| payload_at - properties - size_of::<u16>());
-        let digits_at = packet_id_at.unwrap_or(payload_at - properties) - TOPIC_DIGITS;
-        Ok(Self { bytes, publisher, digits_at, packet_id_at, payload_at })
+        let payload = vec![FILLER; payload_bytes.max(STAMP_BYTES)];
+        let encoded = Encoded::new(&topic(prefix, 0), version, qos, payload)?;
+        Ok(Self { digits_at: encoded.topic_end - TOPIC_DIGITS, encoded, publisher })
     }
 
     /// Bytes of the whole packet.
     #[expect(clippy::len_without_is_empty, reason = "no packet is empty")]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.encoded.len()
     }
 
     /// Appends the packet; `packet_id` is not used at QoS 0.
     pub fn append(&self, out: &mut Vec<u8>, topic: u32, packet_id: u16, sent_ns: u64, sequence: u32) {
-        let at = out.len();
-        out.extend_from_slice(&self.bytes);
-        let packet = &mut out[at..];
+        let packet = self.encoded.append(out, packet_id);
         let mut number = topic;
         for digit in packet[self.digits_at..][..TOPIC_DIGITS].iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;
             number /= 10;
         }
-        if let Some(at) = self.packet_id_at {
-            packet[at..][..2].copy_from_slice(&packet_id.to_be_bytes());
-        }
-        let stamp = &mut packet[self.payload_at..][..STAMP_BYTES];
+        let stamp = &mut packet[self.encoded.payload_at..][..STAMP_BYTES];
         stamp[..8].copy_from_slice(&sent_ns.to_be_bytes());
         stamp[8..12].copy_from_slice(&self.publisher.to_be_bytes());
         stamp[12..].copy_from_slice(&sequence.to_be_bytes());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wardline_wire::{QoS, Version, topic};
 
 use crate::message::{STAMP_BYTES, TOPICS_MAX};
+use crate::ward;
 
 /// Connections of one run: more do not fit the ports of one address.
 pub const CONNECTIONS_MAX: u32 = 60_000;
@@ -32,6 +33,8 @@ pub enum Scenario {
     Rate,
     /// As `Flood` or `Rate`, and one subscriber more that does not read until the publishers have ended.
     Slow,
+    /// Monitors publish readings at a fixed rate, and pagers hear of those beyond a limit: see [`ward`].
+    Ward,
     /// Connections, at a fixed rate or as fast as they come, that are then held.
     Connect,
 }
@@ -53,7 +56,8 @@ pub struct Plan {
     pub publishers: u32,
     /// Connections that subscribe, the one that is slow not counted.
     pub subscribers: u32,
-    /// Topics that the publishers take in turn; with [`Scenario::Pairs`] each has one, and this is not used.
+    /// Topics that the publishers take in turn; with [`Scenario::Pairs`] each has one, and this is not used; with
+    /// [`Scenario::Ward`] signals of each device.
     pub topics: u32,
     /// Subscriptions that no message matches, held beside the others.
     pub subscriptions: u32,
@@ -61,6 +65,8 @@ pub struct Plan {
     pub window: u16,
     /// Messages, or connections, a second, all together.
     pub rate_per_second: Option<f64>,
+    /// Readings beyond a limit of [`Scenario::Ward`], of all devices together.
+    pub alerts_per_second: f64,
     /// Connections of [`Scenario::Connect`].
     pub connections: u32,
     /// Load before anything is measured.
@@ -101,7 +107,9 @@ pub enum PlanError {
         bytes: usize,
     },
     /// It would be no topic.
-    #[error("'{prefix}' cannot be the beginning of topics: not empty, without + and #")]
+    #[error(
+        "'{prefix}' cannot be the beginning of topics: not empty, without + and #, and in a ward without /"
+    )]
     Prefix {
         /// What was asked for.
         prefix: String,
@@ -117,6 +125,15 @@ pub enum PlanError {
     /// A rate is needed.
     #[error("this scenario needs a rate: say how many a second, with --rate")]
     NoRate,
+    /// A condition has to end before it can begin again.
+    #[error(
+        "there is at most one alert for {} readings, and more than none: each of the {signals} signals of a device has \
+         to come back within its limit before the next", 2 * .signals
+    )]
+    TooManyAlerts {
+        /// Signals of a device.
+        signals: u32,
+    },
     /// QoS 1 and 2 have always one.
     #[error("a window of 0 is for QoS 0: at QoS 1 and 2 a publisher has at least one publish under way")]
     NoWindow,
@@ -174,8 +191,11 @@ impl Plan {
             let (publishers, subscribers) = (self.publishers, self.subscribers);
             return Err(PlanError::Unpaired { publishers, subscribers });
         }
-        if self.scenario == Scenario::Rate && self.rate_per_second.is_none() {
+        if matches!(self.scenario, Scenario::Rate | Scenario::Ward) && self.rate_per_second.is_none() {
             return Err(PlanError::NoRate);
+        }
+        if self.scenario == Scenario::Ward {
+            self.check_ward()?;
         }
         if self.window == 0 && self.qos != QoS::AtMostOnce {
             return Err(PlanError::NoWindow);
@@ -183,9 +203,43 @@ impl Plan {
         Ok(())
     }
 
+    fn check_ward(&self) -> Result<(), PlanError> {
+        let signals = ward::SIGNALS.len() as u32;
+        if !(1..=signals).contains(&self.topics) {
+            return Err(PlanError::Range { what: "the number of signals", range: format!("1 to {signals}") });
+        }
+        if self.prefix.contains('/') {
+            return Err(PlanError::Prefix { prefix: self.prefix.clone() });
+        }
+        let rate = self.rate_per_second.unwrap_or_default();
+        let above_0 = self.alerts_per_second > 0.0;
+        if !above_0
+            || ward::readings_for_each_alert(rate, self.alerts_per_second) < 2 * u64::from(self.topics)
+        {
+            return Err(PlanError::TooManyAlerts { signals: self.topics });
+        }
+        Ok(())
+    }
+
+    /// Client identifier of a publisher.
+    pub(crate) fn publisher_id(&self, number: u32) -> String {
+        match self.scenario {
+            Scenario::Ward => ward::device_id(&self.prefix, number),
+            _ => format!("{}-pub-{number}", self.prefix),
+        }
+    }
+
+    /// Client identifier of a subscriber that reads what comes.
+    pub(crate) fn subscriber_id(&self, number: u32) -> String {
+        match self.scenario {
+            Scenario::Ward => ward::pager_id(&self.prefix, number),
+            _ => format!("{}-sub-{number}", self.prefix),
+        }
+    }
+
     /// How many subscribers are due a publisher's messages, the slow one not counted.
     pub fn receivers(&self) -> u32 {
-        if self.scenario == Scenario::Pairs { 1 } else { self.subscribers }
+        if matches!(self.scenario, Scenario::Pairs | Scenario::Ward) { 1 } else { self.subscribers }
     }
 }
 
@@ -207,6 +261,7 @@ pub(crate) mod tests {
             subscriptions: 0,
             window: 16,
             rate_per_second: None,
+            alerts_per_second: 10.0,
             connections: 1,
             warmup: Duration::ZERO,
             measured: Duration::from_secs(1),
@@ -231,6 +286,26 @@ pub(crate) mod tests {
         assert!(refusal(|plan| plan.scenario = Scenario::Pairs).contains("8, not 1"));
         assert!(refusal(|plan| plan.scenario = Scenario::Rate).contains("--rate"));
         assert!(refusal(|plan| (plan.window, plan.qos) = (0, QoS::AtLeastOnce)).contains("a window of 0"));
+        let ward = |plan: &mut Plan| {
+            (plan.scenario, plan.qos, plan.rate_per_second) =
+                (Scenario::Ward, QoS::AtLeastOnce, Some(1_000.0));
+        };
+        let mut fine = plan();
+        ward(&mut fine);
+        assert_eq!(fine.check(), Ok(()));
+        let refusal_of_ward = |change: fn(&mut Plan)| {
+            let mut plan = plan();
+            ward(&mut plan);
+            change(&mut plan);
+            plan.check().unwrap_err().to_string()
+        };
+        assert!(refusal_of_ward(|plan| plan.topics = 13).contains("signals is 1 to 12"));
+        assert!(refusal_of_ward(|plan| plan.prefix = "a/b".to_owned()).contains("'a/b'"));
+        assert!(
+            refusal_of_ward(|plan| (plan.topics, plan.alerts_per_second) = (10, 60.0))
+                .contains("for 20 readings")
+        );
+        assert!(refusal_of_ward(|plan| plan.alerts_per_second = 0.0).contains("for 2 readings"));
         assert!(refusal(|plan| plan.publishers = 0).contains("publishers is 1 to"));
         assert!(refusal(|plan| plan.rate_per_second = Some(f64::NAN)).contains("the rate is above 0"));
         assert!(refusal(|plan| plan.measured = Duration::ZERO).contains("measured time is above 0"));

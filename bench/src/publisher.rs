@@ -14,6 +14,7 @@ use crate::meter::{Measured, SharedMeter};
 use crate::plan::Scenario;
 use crate::scan::{Scanned, Scanner};
 use crate::schedule::{Schedule, Timer};
+use crate::ward::Readings;
 use crate::window::Window;
 
 /// Written at once: large enough that a system call costs little for each message, small enough that the first of a
@@ -28,9 +29,9 @@ const REFUSED: u8 = 0x80;
 
 /// Connects, publishes when it is told to, and tells what it did.
 pub(crate) async fn publish(station: Station, number: u32) {
-    let client_id = format!("{}-pub-{number}", station.shared.plan.prefix);
+    let client_id = station.shared.plan.publisher_id(number);
     let prepared = prepare(&station.shared, &client_id, number).await;
-    let (guest, message, timer) = match prepared {
+    let (guest, content, timer) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return station.tell(Event::Failed(format!("{client_id}: {error}"))).await,
     };
@@ -46,7 +47,7 @@ pub(crate) async fn publish(station: Station, number: u32) {
     let mut publisher = Publisher {
         shared: &station.shared,
         number,
-        message,
+        content,
         schedule,
         credit: Credit::new(if plan.qos == QoS::AtMostOnce { plan.window } else { 0 }, plan.receivers()),
         sent: 0,
@@ -72,17 +73,38 @@ async fn prepare(
     shared: &Shared,
     client_id: &str,
     number: u32,
-) -> Result<(Guest, Message, Timer), DialError> {
+) -> Result<(Guest, Content, Timer), DialError> {
     let plan = &shared.plan;
-    let message = Message::new(&plan.prefix, plan.version, plan.qos, plan.payload_bytes, number)?;
-    let guest = shared.dialer.connect(client_id, shared.dialer.access(client_id)?).await?;
-    Ok((guest, message, Timer::new()?))
+    let content = match &shared.ward {
+        None => {
+            Content::Stamped(Message::new(&plan.prefix, plan.version, plan.qos, plan.payload_bytes, number)?)
+        }
+        Some(ward) => Content::Readings(Readings::new(ward.clone(), number, plan.version, plan.qos)?),
+    };
+    let guest = shared.dialer.connect(client_id, shared.dialer.access("device", client_id)?).await?;
+    Ok((guest, content, Timer::new()?))
+}
+
+/// What is sent.
+enum Content {
+    Stamped(Message),
+    Readings(Readings),
+}
+
+impl Content {
+    /// Bytes of a packet.
+    fn len(&self) -> usize {
+        match self {
+            Self::Stamped(message) => message.len(),
+            Self::Readings(readings) => readings.len(),
+        }
+    }
 }
 
 struct Publisher<'a> {
     shared: &'a Shared,
     number: u32,
-    message: Message,
+    content: Content,
     /// `None`: as fast as may be.
     schedule: Option<Schedule>,
     credit: Credit,
@@ -168,7 +190,7 @@ impl Publisher<'_> {
     }
 
     fn batch_max(&self) -> u64 {
-        (BATCH_BYTES / self.message.len()).max(1) as u64
+        (BATCH_BYTES / self.content.len()).max(1) as u64
     }
 
     /// Appends the next messages, which are due or, without a schedule, sent now.
@@ -177,8 +199,13 @@ impl Publisher<'_> {
         for number in self.sent..self.sent + batch {
             let sent_ns = self.schedule.as_ref().map_or(now_ns, |schedule| schedule.at(number));
             let packet_id = self.answers.window.begin(sent_ns).unwrap_or_default();
-            let sequence = (number & u64::from(u32::MAX)) as u32;
-            self.message.append(output, self.topic(number), packet_id, sent_ns, sequence);
+            match &self.content {
+                Content::Stamped(message) => {
+                    let sequence = (number & u64::from(u32::MAX)) as u32;
+                    message.append(output, self.topic(number), packet_id, sent_ns, sequence);
+                }
+                Content::Readings(readings) => readings.append(output, number, self.count(), packet_id),
+            }
             sent_measured += u64::from(self.answers.measured.contains(&sent_ns));
         }
         self.sent += batch;
@@ -200,10 +227,19 @@ impl Publisher<'_> {
         (self.sent, self.answers.acknowledged + self.answers.refused, delivered)
     }
 
+    /// Messages at a fixed rate in all.
+    fn count(&self) -> u64 {
+        self.schedule.as_ref().map_or(0, Schedule::count)
+    }
+
     fn published(&self) -> Published {
         let Answers { acknowledged, refused, .. } = self.answers;
+        let due = match &self.shared.ward {
+            None => (self.sent - refused) * u64::from(self.shared.plan.receivers()),
+            Some(ward) => ward.alerts(self.number, self.sent, self.count()),
+        };
         let unsent = self.schedule.as_ref().map_or(0, |schedule| schedule.count() - self.sent);
-        Published { sent: self.sent, acknowledged, refused, unsent }
+        Published { sent: self.sent, acknowledged, refused, unsent, due }
     }
 }
 

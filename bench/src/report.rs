@@ -1,7 +1,7 @@
 //! What a run tells: the same names in JSON and in the table, units in the names.
 
 use serde::Serialize;
-use wardline_wire::Version;
+use wardline_wire::{QoS, Version};
 
 use crate::meter::Latencies;
 use crate::plan::{Plan, Scenario};
@@ -28,7 +28,7 @@ pub struct Report {
     /// What passed while it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measurement>,
-    /// From sending, or from when it was due at a fixed rate, to a subscriber.
+    /// From sending, or from when it was due at a fixed rate, to a subscriber; in a ward from a reading to its alert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Percentiles>,
     /// From sending, or from when it was due at a fixed rate, to PUBACK or PUBCOMP.
@@ -59,12 +59,14 @@ pub struct Load {
     pub subscriptions: u32,
     pub window: u16,
     pub rate_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alerts_per_second: Option<f64>,
     pub pause_us: u64,
     pub warmup_seconds: f64,
     pub seconds: f64,
 }
 
-/// Messages, from the first to the last.
+/// Messages, from the first to the last. In a ward readings are sent, and their alerts due and delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Messages {
     /// Written.
@@ -204,10 +206,15 @@ impl Load {
             payload_bytes: if messages { plan.payload_bytes } else { 0 },
             publishers: if_messages(plan.publishers),
             subscribers: if_messages(plan.subscribers + u32::from(plan.scenario == Scenario::Slow)),
-            topics: if plan.scenario == Scenario::Pairs { plan.publishers } else { if_messages(plan.topics) },
+            topics: match plan.scenario {
+                Scenario::Pairs => plan.publishers,
+                Scenario::Ward => plan.publishers.saturating_mul(plan.topics),
+                _ => if_messages(plan.topics),
+            },
             subscriptions: plan.subscriptions,
             window: plan.window,
             rate_per_second: plan.rate_per_second,
+            alerts_per_second: (plan.scenario == Scenario::Ward).then_some(plan.alerts_per_second),
             pause_us: plan.pause.as_micros() as u64,
             warmup_seconds: plan.warmup.as_secs_f64(),
             seconds: plan.measured.as_secs_f64(),
@@ -263,12 +270,14 @@ impl Process {
         }
     }
 
-    /// With its cost of each message; none where nothing passed, or too little to be seen.
-    pub(crate) fn for_messages(mut self, measured: &Measurement) -> Self {
+    /// With its cost of each message; none where nothing passed, or too little to be seen. In a ward the cost is not that
+    /// of the few alerts.
+    pub(crate) fn for_messages(mut self, measured: &Measurement, scenario: Scenario) -> Self {
         let per_million = |count: u64| {
             (count > 0).then(|| self.cpu_seconds * MILLION / count as f64).filter(|cost| *cost > 0.0)
         };
-        self.cpu_seconds_per_million_delivered = per_million(measured.delivered);
+        let delivered = if scenario == Scenario::Ward { 0 } else { measured.delivered };
+        self.cpu_seconds_per_million_delivered = per_million(delivered);
         self.cpu_seconds_per_million_sent = per_million(measured.sent);
         self.delivered_per_cpu_second = self.cpu_seconds_per_million_delivered.map(|cost| MILLION / cost);
         self
@@ -277,7 +286,7 @@ impl Process {
 
 impl Report {
     /// Looks what is not as it was asked for, and says so.
-    pub(crate) fn judged(mut self, ended: u64, first_reason: Option<&str>) -> Self {
+    pub(crate) fn judged(mut self, plan: &Plan, ended: u64, first_reason: Option<&str>) -> Self {
         let mut troubles = Vec::new();
         let mut trouble = |count: u64, what: &str| {
             if count > 0 {
@@ -285,14 +294,15 @@ impl Report {
             }
         };
         if let Some(messages) = &self.messages {
-            trouble(messages.lost, &format!("of {} deliveries LOST", messages.due));
+            let what = if plan.scenario == Scenario::Ward { "alerts MISSING" } else { "deliveries LOST" };
+            trouble(messages.lost, &format!("of {} {what}", messages.due));
             trouble(messages.refused, "publishes refused");
             trouble(messages.unsent, "publishes that were due never sent");
             trouble(
                 messages.foreign,
                 "messages received that are not of this run: is somebody else using these topics?",
             );
-            if self.load.qos != 1 {
+            if plan.qos != QoS::AtLeastOnce && plan.scenario != Scenario::Ward {
                 trouble(messages.duplicated, "messages delivered again, which only QoS 1 allows");
             }
         }
@@ -310,28 +320,30 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::plan;
 
     #[test]
     fn what_was_lost_is_said() {
         let messages = Messages { due: 10, delivered: 7, lost: 3, duplicated: 1, ..Messages::default() };
-        let report = Report { messages: Some(messages), ..Report::default() }.judged(1, Some("x: closed"));
+        let report =
+            Report { messages: Some(messages), ..Report::default() }.judged(&plan(), 1, Some("x: closed"));
         assert!(!report.complete);
         assert_eq!(report.troubles[0], "3 of 10 deliveries LOST");
         assert!(report.troubles[1].contains("again"));
         assert!(report.troubles[2].contains("x: closed"));
         let fine = Messages { due: 10, delivered: 10, ..Messages::default() };
-        let report = Report { messages: Some(fine), ..Report::default() }.judged(0, None);
+        let report = Report { messages: Some(fine), ..Report::default() }.judged(&plan(), 0, None);
         assert!(report.complete && report.troubles.is_empty());
     }
 
     #[test]
     fn costs_are_for_each_message() {
         let process = Process { cpu_seconds: 2.0, ..Process::default() };
-        let process = process.for_messages(&Measurement::of(10.0, 500_000, 1_000_000));
+        let process = process.for_messages(&Measurement::of(10.0, 500_000, 1_000_000), Scenario::Flood);
         assert_eq!(process.delivered_per_cpu_second, Some(500_000.0));
         assert_eq!(process.cpu_seconds_per_million_delivered, Some(2.0));
         assert_eq!(process.cpu_seconds_per_million_sent, Some(4.0));
-        let nothing = Process::default().for_messages(&Measurement::of(10.0, 0, 5));
+        let nothing = Process::default().for_messages(&Measurement::of(10.0, 0, 5), Scenario::Flood);
         assert_eq!((nothing.delivered_per_cpu_second, nothing.cpu_seconds_per_million_sent), (None, None));
     }
 }

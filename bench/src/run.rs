@@ -17,6 +17,7 @@ use crate::plan::{Plan, PlanError, Scenario};
 use crate::proc::{self, Usage};
 use crate::report::{Load, Measurement, Messages, Percentiles, Process, Report, Slow};
 use crate::schedule::Clock;
+use crate::ward::Ward;
 use crate::{publisher, storm, subscriber};
 
 /// From the word to the first message, so that all publishers have heard it.
@@ -58,11 +59,16 @@ pub enum BenchError {
     NotReady(String),
 }
 
-/// Runs a plan to its end.
+/// Runs a plan to its end. `begins` is called when all clients are ready and the load begins.
 ///
 /// # Errors
 /// [`BenchError`] where nothing could be measured; what went wrong after that is in the report.
-pub fn run(plan: &Plan, broker: &Broker, accesses: Arc<Accesses>) -> Result<Report, BenchError> {
+pub fn run(
+    plan: &Plan,
+    broker: &Broker,
+    accesses: Arc<Accesses>,
+    begins: impl FnOnce(),
+) -> Result<Report, BenchError> {
     plan.check()?;
     let dialer = Dialer::new(plan, broker, accesses)
         .map_err(|source| BenchError::Host { host: broker.host.clone(), source })?;
@@ -72,13 +78,14 @@ pub fn run(plan: &Plan, broker: &Broker, accesses: Arc<Accesses>) -> Result<Repo
         plan: plan.clone(),
         dialer,
         clock: Clock::start(),
+        ward: (plan.scenario == Scenario::Ward).then(|| Ward::of(plan)),
         progress: (0..publishers).map(|_| Progress::default()).collect(),
     });
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(BenchError::Threads)?;
     let report = match plan.scenario {
-        Scenario::Connect => runtime.block_on(storm::run(&shared, &watch))?,
-        _ => runtime.block_on(messages(&shared, &watch))?,
+        Scenario::Connect => runtime.block_on(storm::run(&shared, &watch, begins))?,
+        _ => runtime.block_on(messages(&shared, &watch, begins))?,
     };
     Ok(Report { load: Load::of(plan, &broker.url), ..report })
 }
@@ -134,7 +141,7 @@ fn is_here(address: SocketAddr) -> bool {
     local.is_ok_and(|local| local.ip() == address.ip())
 }
 
-async fn messages(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, BenchError> {
+async fn messages(shared: &Arc<Shared>, watch: &Watch, begins: impl FnOnce()) -> Result<Report, BenchError> {
     let plan = &shared.plan;
     let slow = plan.scenario == Scenario::Slow;
     let mut crew = Crew::start(shared, work).map_err(BenchError::Threads)?;
@@ -144,6 +151,7 @@ async fn messages(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, BenchEr
         return Err(BenchError::NotReady(reason));
     }
 
+    begins();
     let begin_ns = shared.clock.now_ns() + ns(LEAD);
     let times =
         Times { from_ns: begin_ns + ns(plan.warmup), to_ns: begin_ns + ns(plan.warmup + plan.measured) };
@@ -163,13 +171,13 @@ async fn messages(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, BenchEr
             published.acknowledged += one.acknowledged;
             published.refused += one.refused;
             published.unsent += one.unsent;
+            published.due += one.due;
             publishers -= 1;
         }
     }
     crew.tell(Phase::Drain);
-    let taken = published.sent - published.refused;
-    let due = taken * u64::from(plan.receivers());
-    let due_slow = if slow { taken } else { 0 };
+    let due = published.due;
+    let due_slow = if slow { published.sent - published.refused } else { 0 };
     let drain_seconds = drain(plan, &crew.meters, due, due_slow).await;
     crew.tell(Phase::Leave);
     let (heard, heard_slow) = hear(&mut crew, plan.subscribers + u32::from(slow)).await;
@@ -201,12 +209,12 @@ async fn messages(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, BenchEr
         measured: Some(measured),
         latency_us: Percentiles::of(&meter.latency),
         acknowledgement_us: Percentiles::of(&meter.acknowledgement),
-        broker: watch.process(&begin, &end).map(|process| process.for_messages(&measured)),
+        broker: watch.process(&begin, &end).map(|process| process.for_messages(&measured, plan.scenario)),
         load_cpu_seconds: Watch::own_cpu_seconds(&begin, &end),
         ..Report::default()
     };
     let Meter { ended, trouble, .. } = meter;
-    Ok(report.judged(ended, trouble.as_deref()))
+    Ok(report.judged(plan, ended, trouble.as_deref()))
 }
 
 /// What a thread does: its share of the clients.

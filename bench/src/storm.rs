@@ -20,13 +20,18 @@ const SILENCE: Duration = Duration::from_secs(120);
 const LEAVE: Duration = Duration::from_secs(1);
 
 /// Opens the plan's connections, holds them, and tells what it took.
-pub(crate) async fn run(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, BenchError> {
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    watch: &Watch,
+    begins: impl FnOnce(),
+) -> Result<Report, BenchError> {
     let plan = &shared.plan;
     let mut crew = Crew::start(shared, work).map_err(BenchError::Threads)?;
     if let Err(reason) = crew.ready(plan.threads as u64).await {
         crew.leave();
         return Err(BenchError::NotReady(reason));
     }
+    begins();
     let before = watch.look();
     let begin_ns = shared.clock.now_ns();
     crew.tell(Phase::Run { begin_ns, measured: Times { from_ns: begin_ns, to_ns: u64::MAX } });
@@ -71,7 +76,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, watch: &Watch) -> Result<Report, B
         load_cpu_seconds: Watch::own_cpu_seconds(&before, &opened),
         ..Report::default()
     };
-    Ok(report.judged(meter.ended, meter.trouble.as_deref()))
+    Ok(report.judged(plan, meter.ended, meter.trouble.as_deref()))
 }
 
 /// What a thread does: its share of the connections.
@@ -83,7 +88,7 @@ async fn work(thread: usize, station: Station) {
     let clients: Result<Vec<_>, _> = numbers
         .map(|number| {
             let client_id = format!("{}-con-{number}", plan.prefix);
-            let access = shared.dialer.access(&client_id)?;
+            let access = shared.dialer.access("device", &client_id)?;
             Ok::<_, DialError>((number, client_id, access))
         })
         .collect();

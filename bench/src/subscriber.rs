@@ -13,6 +13,7 @@ use crate::meter::{Measured, Meter};
 use crate::plan::Scenario;
 use crate::scan::{Scanned, Scanner};
 use crate::track::{Arrival, Counts, Track};
+use crate::ward::{Heard as HeardAlert, unit};
 
 /// For so long a broker may take the last acknowledgements.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -30,26 +31,34 @@ pub(crate) enum Kind {
 pub(crate) async fn subscribe(station: Station, number: u32, kind: Kind) {
     let plan = &station.shared.plan;
     let client_id = match kind {
-        Kind::Ready => format!("{}-sub-{number}", plan.prefix),
+        Kind::Ready => plan.subscriber_id(number),
         Kind::Slow => format!("{}-slow", plan.prefix),
     };
-    let filter = match plan.scenario {
-        Scenario::Pairs => topic(&plan.prefix, number),
-        _ => format!("{}/+", plan.prefix),
+    let (role, filter) = match plan.scenario {
+        Scenario::Pairs => ("device", topic(&plan.prefix, number)),
+        Scenario::Ward => {
+            ("staff", format!("alerts/{}/nurse/#", unit(&plan.prefix, plan.subscribers, number)))
+        }
+        _ => ("device", format!("{}/+", plan.prefix)),
     };
-    let Some(mut connection) = enter(&station, &client_id, std::iter::once(filter)).await else { return };
+    let Some(mut connection) = enter(&station, role, &client_id, std::iter::once(filter)).await else {
+        return;
+    };
     let begin = connection.stall_until(station.run_begins()).await;
-    let Some((_, measured)) = begin else { return };
-    let publishers = match plan.scenario {
-        Scenario::Pairs => number..number + 1,
-        _ => 0..plan.publishers,
+    let Some((begin_ns, measured)) = begin else { return };
+    let (publishers, apart) = match plan.scenario {
+        Scenario::Pairs => (number..number + 1, 1),
+        Scenario::Ward => (number..plan.publishers, plan.subscribers),
+        _ => (0..plan.publishers, 1),
     };
     let mut count = Count {
         shared: &station.shared,
+        begin_ns,
         measured,
         slow: kind == Kind::Slow,
         first: publishers.start,
-        tracks: publishers.map(|_| Track::default()).collect(),
+        apart,
+        tracks: publishers.step_by(apart as usize).map(|_| Track::default()).collect(),
         foreign: 0,
     };
     let ended = listen(&station, &mut connection, &mut count).await;
@@ -71,7 +80,7 @@ pub(crate) async fn hold(station: Station, number: u32, subscriptions: std::ops:
     let client_id = format!("{prefix}-hold-{number}");
     // Matches the levels of a topic, so that each publish is led to it, and one more that no topic has.
     let filters = subscriptions.map(|number| format!("+/{number:07}/{prefix}"));
-    let Some(mut connection) = enter(&station, &client_id, filters).await else { return };
+    let Some(mut connection) = enter(&station, "device", &client_id, filters).await else { return };
     let mut leave = std::pin::pin!(station.reached(Phase::Leave));
     loop {
         tokio::select! {
@@ -88,10 +97,11 @@ pub(crate) async fn hold(station: Station, number: u32, subscriptions: std::ops:
 
 async fn enter(
     station: &Station,
+    role: &str,
     client_id: &str,
     filters: impl Iterator<Item = String>,
 ) -> Option<Connection> {
-    match connect(&station.shared, client_id, filters).await {
+    match connect(&station.shared, role, client_id, filters).await {
         Ok(connection) => {
             station.tell(Event::Ready).await;
             Some(connection)
@@ -105,10 +115,11 @@ async fn enter(
 
 async fn connect(
     shared: &Shared,
+    role: &str,
     client_id: &str,
     filters: impl Iterator<Item = String>,
 ) -> Result<Connection, DialError> {
-    let mut guest = shared.dialer.connect(client_id, shared.dialer.access(client_id)?).await?;
+    let mut guest = shared.dialer.connect(client_id, shared.dialer.access(role, client_id)?).await?;
     guest.subscribe(filters, shared.plan.qos).await?;
     Ok(guest.enter())
 }
@@ -131,10 +142,12 @@ async fn listen(station: &Station, connection: &mut Connection, count: &mut Coun
 /// What came.
 struct Count<'a> {
     shared: &'a Shared,
+    begin_ns: u64,
     measured: Measured,
     slow: bool,
-    /// The publisher of the first of `tracks`; the others follow.
+    /// The publisher of the first of `tracks`; those of the others are each so far from the one before.
     first: u32,
+    apart: u32,
     tracks: Vec<Track>,
     foreign: u64,
 }
@@ -171,9 +184,19 @@ impl Count<'_> {
     }
 
     fn message(&mut self, payload: &[u8], now_ns: u64, batch: &mut Batch, meter: &mut Meter) {
-        let found = Stamp::read(payload).and_then(|stamp| {
-            let place = stamp.publisher.checked_sub(self.first)? as usize;
-            Some((stamp, self.tracks.get_mut(place)?))
+        let stamp = match &self.shared.ward {
+            None => Stamp::read(payload),
+            Some(ward) => match ward.hear(payload, self.begin_ns, self.measured.end) {
+                HeardAlert::Alert(stamp) => Some(stamp),
+                HeardAlert::Later => return,
+                HeardAlert::Foreign => None,
+            },
+        };
+        let found = stamp.and_then(|stamp| {
+            let from_first = stamp.publisher.checked_sub(self.first)?;
+            let place = (from_first / self.apart) as usize;
+            let track = self.tracks.get_mut(place).filter(|_| from_first.is_multiple_of(self.apart))?;
+            Some((stamp, track))
         });
         let Some((stamp, track)) = found else {
             self.foreign += 1;

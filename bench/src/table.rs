@@ -13,16 +13,22 @@ impl fmt::Display for Report {
             writeln!(f, "NOT COMPLETE: {trouble}")?;
         }
         writeln!(f, "{}", describe(&self.load))?;
+        let ward = self.load.alerts_per_second.is_some();
         let mut line = |name: &str, value: String| writeln!(f, "  {name:<NAME$} {value}");
         if let Some(messages) = &self.messages {
             line("sent", grouped(messages.sent))?;
             if self.load.qos > 0 {
                 line("acknowledged", grouped(messages.acknowledged))?;
             }
-            line("delivered", format!("{} of {} due", grouped(messages.delivered), grouped(messages.due)))?;
+            line(
+                if ward { "alerts" } else { "delivered" },
+                format!("{} of {} due", grouped(messages.delivered), grouped(messages.due)),
+            )?;
             line("lost", grouped(messages.lost))?;
             line("duplicated", grouped(messages.duplicated))?;
-            line("out_of_order", grouped(messages.out_of_order))?;
+            if !ward {
+                line("out_of_order", grouped(messages.out_of_order))?;
+            }
         }
         if let Some(slow) = &self.slow {
             line("slow: delivered", format!("{} of {} due", grouped(slow.delivered), grouped(slow.due)))?;
@@ -34,7 +40,7 @@ impl fmt::Display for Report {
             line("delivered_per_second", grouped(measured.delivered_per_second as u64))?;
         }
         if let Some(latency) = &self.latency_us {
-            line("latency_us", percentiles(latency))?;
+            line(if ward { "reading to alert, us" } else { "latency_us" }, percentiles(latency))?;
         }
         if let Some(acknowledgement) = &self.acknowledgement_us {
             line("acknowledgement_us", percentiles(acknowledgement))?;
@@ -142,7 +148,11 @@ mod tests {
     #[test]
     fn what_was_lost_comes_first() {
         let messages = Messages { due: 2, delivered: 1, lost: 1, ..Messages::default() };
-        let report = Report { messages: Some(messages), ..Report::default() }.judged(0, None);
+        let report = Report { messages: Some(messages), ..Report::default() }.judged(
+            &crate::plan::tests::plan(),
+            0,
+            None,
+        );
         assert!(report.to_string().starts_with("NOT COMPLETE: 1 of 2 deliveries LOST\n"), "{report}");
     }
 }

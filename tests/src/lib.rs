@@ -19,6 +19,8 @@
 //! | [`rumqtt`] | rumqttc, MQTT 3.1.1 and 5, with and without TLS |
 //! | [`crash`] | clients under a broker that is killed again and again, and what they must never see |
 //! | [`load`] | publishers that cost little |
+//! | [`machine`] | where and of what figures are |
+//! | [`ward`] | a site for `wardline bench ward` |
 //! | [`record`] | what the audit tables and the journal hold |
 //! | [`catalogue`] | the normative statements of MQTT, and what shows that they are kept |
 
@@ -31,12 +33,14 @@ pub mod catalogue;
 pub mod crash;
 mod dice;
 pub mod load;
+pub mod machine;
 mod paho;
 mod process;
 mod raw;
 pub mod record;
 pub mod rumqtt;
 mod site;
+pub mod ward;
 mod websocket;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use bytes::BytesMut;
 use serde_json::Value;
-use wardline_tests::{Broker, Site, wardline};
+use wardline_tests::{Broker, DEADLINE, Site, record, ward, wardline};
 use wardline_wire::{
     ConnAck, ConnAckProperties, Decoder, PACKET_SIZE_MAX, Packet, ReasonCode, SubAck, encode,
 };
@@ -57,7 +57,7 @@ fn bench(url: &str, arguments: &[&str]) -> Run {
     let mut command = wardline();
     command.arg("bench").args(arguments).args(SHORT).args(["--url", url, "--json", "-"]);
     let output = command.output().unwrap();
-    let table = String::from_utf8(output.stderr).unwrap();
+    let table = String::from_utf8(output.stderr).unwrap().replace("the load begins\n", "");
     let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
     Run { status: output.status.code(), report, table }
 }
@@ -159,6 +159,50 @@ fn mutual_tls_with_tokens_is_a_load_as_any_other() {
         .collect();
     let run = bench(&format!("mqtts://localhost:{}", broker.port("ward")), &arguments);
     run.carried_messages(&broker, 1);
+}
+
+#[test]
+fn each_reading_beyond_its_limit_reaches_a_pager_and_each_reading_the_record() {
+    let site = Site::new();
+    ward::furnish(&site, 6, 2);
+    let (certs, tokens) = ward::identify(&site, 6, 2);
+    let broker = Broker::start(&site);
+    let url = format!("mqtts://localhost:{}", broker.port("ward"));
+    let load = ["ward", "--publishers", "6", "--subscribers", "2", "--rate", "600", "--alerts", "20"];
+    let (certs, tokens) = (certs.to_str().unwrap(), tokens.to_str().unwrap());
+    let identity = ["--prefix", ward::PREFIX, "--certs", certs, "--token-dir", tokens];
+    let run = bench(&url, &[&load[..], &identity].concat());
+    run.is_complete(&broker);
+    let (sent, alerts) = (run.count("/messages/sent"), run.count("/messages/delivered"));
+    assert!(sent.abs_diff(240) <= 6 && alerts > 0, "{}", run.table);
+    assert_eq!((run.count("/messages/acknowledged"), run.count("/messages/due")), (sent, alerts));
+    assert!(run.count("/acknowledgement_us/samples") > 100 && run.number("/latency_us/p99") > 0.0);
+
+    let began = std::time::Instant::now();
+    while broker.metric::<f64>("wardline_audit_lag_records") > 0.0 {
+        assert!(began.elapsed() < DEADLINE, "the record does not come");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let rows = record::sqlite(
+        &site.audit_db(),
+        "SELECT CAST(sum(topic LIKE 'telemetry/%') AS TEXT), CAST(sum(topic LIKE 'alerts/%' \
+         AND payload LIKE '%\"phase\":\"start\"%') AS TEXT) FROM publishes WHERE outcome = 'accepted'",
+    );
+    assert_eq!(rows, [[sent.to_string(), alerts.to_string()]]);
+}
+
+#[test]
+fn an_alert_that_does_not_come_is_said_first_and_is_a_failure() {
+    let site = Site::new();
+    ward::furnish(&site, 4, 1);
+    site.edit("rules.toml", "signal = \"rr\"\nhigh = 30", "signal = \"rr\"\nhigh = 60");
+    let broker = Broker::start(&site);
+    let load = ["ward", "--publishers", "4", "--subscribers", "1", "--rate", "600", "--alerts", "50"];
+    let run = bench(&lab(&broker), &[&load[..], &["--topics", "3"]].concat());
+    assert_eq!((run.status, &run.report["complete"]), (Some(1), &Value::Bool(false)));
+    let (due, lost) = (run.count("/messages/due"), run.count("/messages/lost"));
+    assert!(lost > 0 && run.count("/messages/delivered") == due - lost, "{}", run.table);
+    assert!(run.table.contains(&format!("NOT COMPLETE: {lost} of {due} alerts MISSING\n")), "{}", run.table);
 }
 
 #[test]

@@ -17,7 +17,6 @@
 )]
 
 mod loads;
-mod machine;
 mod peers;
 mod table;
 
@@ -26,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::Value;
-use wardline_tests::{wardline, workspace};
+use wardline_tests::{machine, wardline, workspace};
 
 use loads::{LOADS, Load};
 use peers::Peer;
@@ -76,7 +75,8 @@ fn main() -> ExitCode {
 fn measure(peer: &Peer, load: &Load, seconds: u32, file: &Path) -> Value {
     let running = peer.start();
     let mut bench = wardline();
-    bench.arg("bench").args(load.arguments).args(["--seconds", &seconds.to_string()]);
+    let arguments = load.on_wardline.filter(|_| peer.is_wardline()).unwrap_or(load.arguments);
+    bench.arg("bench").args(arguments).args(["--seconds", &seconds.to_string()]);
     bench.args(["--url", &format!("mqtt://{}", running.address)]).args(["--pid", &running.pid().to_string()]);
     let output = bench.arg("--json").arg(file).output().expect("the bench can be run");
     match fs::read_to_string(file) {

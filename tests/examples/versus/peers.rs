@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use wardline_bench::ward;
+use wardline_tests::machine::installed;
 use wardline_tests::{Broker, DEADLINE, Process, Site, workspace};
 
 /// Where `tests/versus` installs rumqttd.
@@ -85,16 +86,6 @@ pub(crate) fn at_hand() -> Vec<Peer> {
     peers
 }
 
-/// The program of this name, where it is looked for; Debian keeps servers where not every PATH leads.
-fn installed(program: &str) -> Option<String> {
-    let path = std::env::var_os("PATH")?;
-    let directories = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    directories
-        .map(|directory| directory.join(program))
-        .find(|path| path.is_file())
-        .map(|path| path.display().to_string())
-}
-
 impl Peer {
     /// From `NAME=COMMAND`.
     pub(crate) fn of_command(text: &str) -> Result<Self, String> {
@@ -111,11 +102,16 @@ impl Peer {
         Self { name: name.to_owned(), kind: Kind::Other { command, configuration } }
     }
 
+    pub(crate) fn is_wardline(&self) -> bool {
+        matches!(self.kind, Kind::Wardline(_))
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(&self) -> Running {
         match &self.kind {
             Kind::Wardline(variables) => {
                 let site = Site::new();
+                site.write("rules.toml", &ward::rules());
                 let broker = Broker::start_with(&site, variables);
                 let address = broker.address("lab");
                 Running { address, broker: Started::Wardline { broker, _site: site }, _directory: None }

@@ -125,6 +125,11 @@ impl Postgres {
         }
     }
 
+    /// Process id of the server, which is the parent of all its processes; `None` while it is stopped.
+    pub fn id(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
     /// Whether it is neither stopped nor killed.
     pub const fn is_running(&self) -> bool {
         self.server.is_some()

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
-use wardline_bench::{Access, Accesses, Broker, Plan, Report, Scenario};
+use wardline_bench::{Access, Accesses, Broker, Plan, Report, Scenario, ward};
 use wardline_wire::{QoS, Version};
 
 use super::{Failure, Outcome};
@@ -23,6 +23,8 @@ const WINDOW_QOS_0: u16 = 256;
 const WINDOW_RATE: u16 = 1_024;
 /// Microseconds that an idle thread of the load stays away, where latency is not what is measured.
 const PAUSE_US: u64 = 200;
+/// What standard error hears when all clients are connected.
+const BEGINS: &str = "the load begins\n";
 /// Descriptors that are not connections: timers of the publishers come on top.
 const DESCRIPTORS_KEPT: u64 = 64;
 
@@ -43,7 +45,7 @@ pub struct Args {
     /// Seconds of load before
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_seconds)]
     warmup: Duration,
-    /// Messages, or connections, a second, all together [default: as fast as may be; rate 1000, slow 1000]
+    /// Messages, or connections, a second, all together [default: as fast as may be; rate, slow and ward 1000]
     #[arg(long, value_name = "HZ")]
     rate: Option<f64>,
     /// Threads of the load
@@ -66,21 +68,26 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Quality of service of publishes and subscriptions
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Messages")]
-    qos: u8,
+    /// Quality of service of publishes and subscriptions [default: 0; ward 1]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Messages")]
+    qos: Option<u8>,
     /// Bytes of a payload, at least 16
     #[arg(long, default_value_t = 64, value_name = "BYTES", help_heading = "Messages")]
     payload: usize,
-    /// Connections that publish [default: fan-in 8, pairs 8, otherwise 1]
+    /// Connections that publish [default: fan-in 8, pairs 8, ward 100, otherwise 1]
     #[arg(long, help_heading = "Messages")]
     publishers: Option<u32>,
-    /// Connections that subscribe to everything [default: fan-out 100, pairs as many as publishers, otherwise 1]
+    /// Connections that subscribe to everything, in a ward each to the alerts of its unit
+    /// [default: fan-out 100, pairs as many as publishers, ward 4, otherwise 1]
     #[arg(long, help_heading = "Messages")]
     subscribers: Option<u32>,
-    /// Topics that each publisher takes in turn; with pairs each has one of its own
-    #[arg(long, default_value_t = 1, help_heading = "Messages")]
-    topics: u32,
+    /// Topics that each publisher takes in turn; with pairs each has one of its own, in a ward each has as many
+    /// [default: 1; ward 12]
+    #[arg(long, help_heading = "Messages")]
+    topics: Option<u32>,
+    /// Readings of a ward beyond their limits, a second, all together
+    #[arg(long, value_name = "HZ", default_value_t = 20.0, help_heading = "Messages")]
+    alerts: f64,
     /// Subscriptions with wildcards, held beside, that no message matches
     #[arg(long, default_value_t = 0, help_heading = "Messages")]
     subscriptions: u32,
@@ -96,7 +103,8 @@ pub struct Args {
     /// CA certificate that the broker's must chain to [default: ca.pem in --certs]
     #[arg(long, value_name = "FILE", help_heading = "Identity")]
     ca: Option<PathBuf>,
-    /// Folder with each client's device-ID.pem and device-ID.key; IDs are PREFIX-pub-0, PREFIX-sub-0, PREFIX-con-0, …
+    /// Folder with each client's device-ID.pem and device-ID.key; IDs are PREFIX-pub-0, PREFIX-sub-0, PREFIX-con-0, …,
+    /// in a ward device-PREFIX-mon-0 and staff-PREFIX-nurse-0, …
     #[arg(long, value_name = "DIR", help_heading = "Identity")]
     certs: Option<PathBuf>,
     /// File with the certificate that every client uses
@@ -105,7 +113,7 @@ pub struct Args {
     /// File with its private key
     #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Identity")]
     key: Option<PathBuf>,
-    /// Folder with each client's token, device-ID.jwt
+    /// Folder with each client's token, device-ID.jwt or staff-ID.jwt
     #[arg(long, value_name = "DIR", conflicts_with = "token", help_heading = "Identity")]
     token_dir: Option<PathBuf>,
     /// File with the token, or password, that every client uses
@@ -132,6 +140,9 @@ enum Kind {
     Rate,
     /// One subscriber does not read until the publishers have ended; what it lost, and what others noticed
     Slow,
+    /// Monitors publish readings at a fixed rate, some beyond a limit: how late, from when the reading was due, the
+    /// alert is at a pager
+    Ward,
     /// Connections are opened at a rate: how long each takes
     Connect,
     /// Connections are held and silent: what each takes
@@ -151,7 +162,9 @@ pub fn run(args: Args) -> Outcome {
         )));
     }
     let broker = Broker { url: args.url.to_string(), host: args.url.host.clone(), port: args.url.port };
-    let report = wardline_bench::run(&plan, &broker, accesses(&args)?)
+    // For who measures other processes meanwhile; that nobody reads it is no reason to stop.
+    let begins = || drop(print(&mut std::io::stderr(), BEGINS));
+    let report = wardline_bench::run(&plan, &broker, accesses(&args)?, begins)
         .map_err(|error| Failure::failed(error.to_string()))?;
     tell(&report, args.json.as_deref())?;
     // The report has said what is wrong.
@@ -184,20 +197,28 @@ fn plan(args: &Args) -> Plan {
         Kind::Pairs => Scenario::Pairs,
         Kind::Rate => Scenario::Rate,
         Kind::Slow => Scenario::Slow,
+        Kind::Ward => Scenario::Ward,
         Kind::Connect | Kind::Idle => Scenario::Connect,
     };
-    let qos = match args.qos {
+    let qos = match args.qos.unwrap_or(u8::from(kind == Kind::Ward)) {
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
     };
-    let publishers = args.publishers.unwrap_or(if matches!(kind, Kind::FanIn | Kind::Pairs) { 8 } else { 1 });
+    let publishers = args.publishers.unwrap_or(match kind {
+        Kind::FanIn | Kind::Pairs => 8,
+        Kind::Ward => 100,
+        _ => 1,
+    });
     let subscribers = args.subscribers.unwrap_or(match kind {
         Kind::FanOut => 100,
         Kind::Pairs => publishers,
+        Kind::Ward => 4,
         _ => 1,
     });
-    let rate_per_second = args.rate.or(matches!(kind, Kind::Rate | Kind::Slow).then_some(1_000.0));
+    let topics = args.topics.unwrap_or(if kind == Kind::Ward { ward::SIGNALS.len() as u32 } else { 1 });
+    let at_rate = matches!(kind, Kind::Rate | Kind::Slow | Kind::Ward);
+    let rate_per_second = args.rate.or(at_rate.then_some(1_000.0));
     let window = args.window.unwrap_or(match (rate_per_second, qos) {
         (Some(_), QoS::AtMostOnce) => 0,
         (Some(_), _) => WINDOW_RATE,
@@ -216,10 +237,11 @@ fn plan(args: &Args) -> Plan {
         payload_bytes: args.payload,
         publishers,
         subscribers,
-        topics: args.topics,
+        topics,
         subscriptions: args.subscriptions,
         window,
         rate_per_second,
+        alerts_per_second: args.alerts,
         connections: args.connections,
         warmup: args.warmup,
         measured: seconds,
@@ -270,12 +292,11 @@ fn accesses(args: &Args) -> Result<Arc<Accesses>, Failure> {
         Some(_) => None,
         None => connector(&shared).map_err(|error| usage(&error))?,
     };
-    Ok(Arc::new(move |client_id: &str| {
-        let file = format!("device-{client_id}");
+    Ok(Arc::new(move |file: &str| {
         let tls = match &certs {
             None => common.clone(),
             Some(dir) => {
-                let own = Credentials::in_dir(dir, &file);
+                let own = Credentials::in_dir(dir, file);
                 connector(&Credentials { ca: ca.clone().or(own.ca), ..own })?
             }
         };
@@ -337,6 +358,8 @@ mod tests {
         assert_eq!(numbers("fan-out"), (1, 100, 256, None));
         assert_eq!(numbers("pairs --publishers 5"), (5, 5, 256, None));
         assert_eq!(numbers("rate --rate 20000 --qos 1"), (1, 1, 1024, Some(20_000.0)));
+        assert_eq!(numbers("ward"), (100, 4, 1024, Some(1_000.0)));
+        assert_eq!((planned("ward").topics, planned("ward").qos), (12, QoS::AtLeastOnce));
         assert_eq!(numbers("slow"), (1, 1, 0, Some(1_000.0)));
         assert_eq!(planned("idle").scenario, Scenario::Connect);
         assert_eq!(planned("connect --seconds 0.5").measured, Duration::from_millis(500));

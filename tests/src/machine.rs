@@ -1,13 +1,14 @@
-//! Where and of what the figures are.
+//! Where and of what figures are, and what is installed there.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::workspace;
 use serde_json::{Value, json};
-use wardline_tests::workspace;
 
 /// Processor, kernel, time and commit.
-pub(crate) fn describe() -> Value {
+pub fn describe() -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processor = read("/proc/cpuinfo")
         .lines()
@@ -24,7 +25,7 @@ pub(crate) fn describe() -> Value {
 }
 
 /// The same in a sentence.
-pub(crate) fn line(machine: &Value) -> String {
+pub fn line(machine: &Value) -> String {
     let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
     let changed = if machine["uncommitted_changes"] == true { " with changes" } else { "" };
     format!(
@@ -38,10 +39,20 @@ pub(crate) fn line(machine: &Value) -> String {
 }
 
 /// UTC, as part of a file name.
-pub(crate) fn time_stamp() -> String {
+pub fn time_stamp() -> String {
     #[expect(clippy::disallowed_methods, reason = "when it was measured is part of what was measured")]
     let now = jiff::Timestamp::now();
     now.strftime("%Y-%m-%dT%H%MZ").to_string()
+}
+
+/// The program of this name, where it is looked for; Debian keeps servers where not every PATH leads.
+pub fn installed(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let directories = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    directories
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
+        .map(|path| path.display().to_string())
 }
 
 fn git(arguments: &[&str]) -> String {
