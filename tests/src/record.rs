@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::wardline;
 
@@ -13,18 +13,25 @@ use crate::wardline;
 /// # Panics
 /// If the SQL fails.
 pub fn sqlite(file: &Path, sql: &'static str) -> Vec<Vec<String>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let options = SqliteConnectOptions::new().filename(file).read_only(true);
-        let pool = SqlitePool::connect_with(options).await.expect("the store can be opened");
-        let rows = sqlx::query(sql).fetch_all(&pool).await.expect("the SQL is right");
-        let text = |row: &sqlx::sqlite::SqliteRow, column| {
-            row.try_get_unchecked::<String, _>(column).unwrap_or_default()
-        };
-        let rows = rows.iter().map(|row| (0..row.len()).map(|column| text(row, column)).collect()).collect();
-        pool.close().await;
-        rows
-    })
+    let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let file = file.expect("the store can be opened");
+    let mut statement = file.prepare(sql).expect("the SQL is right");
+    let columns = statement.column_count();
+    let mut rows = statement.query([]).expect("the SQL is right");
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().expect("the store can be read") {
+        all.push((0..columns).map(|column| text(row.get_ref(column))).collect());
+    }
+    all
+}
+
+fn text(cell: Result<ValueRef<'_>, rusqlite::Error>) -> String {
+    match cell.expect("there is such a column") {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(value) => value.to_string(),
+        ValueRef::Real(value) => value.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// Bytes of the journal's segments below a data directory, without what is preallocated.

@@ -17,6 +17,7 @@
 //! - nothing is ever updated or deleted, except that the cursor moves forward;
 //! - a store that is away loses nothing and stops nothing here: the journal keeps the records.
 
+mod background;
 mod batch;
 mod checkpoint;
 mod heads;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use wardline_journal::{Entry, Offset};
 
+use crate::background::{self, PIECE_ROWS};
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::key::{KeyError, SigningKey};
@@ -102,6 +103,11 @@ pub enum ProjectorError {
         /// Records in the journal.
         journal: Offset,
     },
+    /// The system has no thread for reading.
+    #[error(
+        "no thread to read the journal for the audit record: {0}; raise the limit of processes, then restart"
+    )]
+    NoThread(std::io::Error),
     /// The reading thread ended without saying why.
     #[error("the thread that reads the journal for the audit record has ended; restart the broker")]
     ReaderLost,
@@ -144,11 +150,12 @@ pub async fn run<S: Source>(
     projector.adopt(&position)?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD_MAX);
     let patience = Arc::clone(&projector.patience);
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = background::spawn("audit-reader", move || {
         source.seek(next)?;
         let feed = Feed { source, node: options.node, policy: options.payload, shutdown, patience };
         feed.run(Batch::new(position.range), &sender)
-    });
+    })
+    .map_err(ProjectorError::NoThread)?;
     projector.write(receiver).await?;
     reading.await.map_err(|_| ProjectorError::ReaderLost)?.map_err(ProjectorError::Source)
 }
@@ -202,6 +209,9 @@ impl<S: Source> Feed<S> {
             match self.source.next()? {
                 Some(Entry::Record(offset, record)) if offset == expected => {
                     batch.push(self.node, &record, &self.policy, &mut scratch);
+                    if batch.len().is_multiple_of(PIECE_ROWS) {
+                        background::give_way();
+                    }
                     continue;
                 }
                 Some(Entry::Mark(_)) => continue,

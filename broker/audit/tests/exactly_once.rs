@@ -133,7 +133,7 @@ async fn a_newer_schema_is_refused() {
     let node = Node::new();
     let store = node.sqlite();
     node.project_all(&store).await;
-    Intruder::sqlite(&node).await.run("INSERT INTO schema_version VALUES (99)").await;
+    Intruder::sqlite(&node).run("INSERT INTO schema_version VALUES (99)").await;
     let refused = node.project(&store).finish().await;
     assert!(
         matches!(refused, Err(ProjectorError::Store(StoreError::NewerSchema { found: 99, .. }))),
@@ -152,7 +152,7 @@ async fn a_payload_kept_as_digest_is_still_proved() {
     };
     node.project_with(&store, policy).finish().await.unwrap();
     assert!(node.verify(&store).await.is_clean());
-    let mut intruder = Intruder::sqlite(&node).await;
+    let mut intruder = Intruder::sqlite(&node);
     let kept = intruder
         .run("DELETE FROM publishes WHERE payload IS NOT NULL AND topic NOT LIKE 'admissions/%'")
         .await;

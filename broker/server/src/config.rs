@@ -172,8 +172,8 @@ pub struct Issuer {
 /// Where the audit record goes. Its `Debug` does not show the store's password.
 #[derive(Clone)]
 pub struct Audit {
-    /// The address of the database.
-    pub store: Store,
+    /// The address of the database; `None`: no record is kept.
+    pub store: Option<Store>,
     /// Which payloads are kept, and of which only the digest.
     pub payload: PayloadPolicy,
 }

@@ -3,13 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
-use wardline_audit::Progress;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{alarms::Alarm, clock, node::Node};
+use crate::{alarms::Alarm, audited::Audited, clock, node::Node};
 
 /// A pager that misses two shows "monitoring lost"; alarm partners are to hear each other at least every 10 s.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -19,15 +15,14 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const AUDIT_ERROR_CHARS_MAX: usize = 200;
 
 /// Publishes the heartbeat until the task ends.
-pub async fn run(node: Arc<Node>, audit: watch::Receiver<Progress>) {
+pub async fn run(node: Arc<Node>, audited: Audited) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let alerting = node.failure().borrow().is_none();
-        let progress = audit.borrow().clone();
-        let payload =
-            payload(node.id(), clock::now(), alerting, &node.alarms(), lag(&node, &progress), &progress);
+        let (lag, error) = (audited.lag_records(), audited.error());
+        let payload = payload(node.id(), clock::now(), alerting, &node.alarms(), lag, error.as_deref());
         node.publish(&format!("wardline/heartbeat/{}", node.id()), payload.into_bytes(), true);
     }
 }
@@ -39,9 +34,8 @@ fn payload(
     alerting: bool,
     alarms: &[Alarm],
     lag: u64,
-    progress: &Progress,
+    error: Option<&str>,
 ) -> String {
-    let error = progress.last_error.as_deref();
     let payload = serde_json::json!({
         "node": node,
         "at": at,
@@ -51,12 +45,6 @@ fn payload(
         "audit_error": error.map(|error| error.chars().take(AUDIT_ERROR_CHARS_MAX).collect::<String>()),
     });
     payload.to_string()
-}
-
-/// Records that the journal has and the audit store has not.
-pub(crate) fn lag(node: &Node, progress: &Progress) -> u64 {
-    let next = node.next_offset().0;
-    next.saturating_sub(progress.audited_up_to.map_or(0, |offset| offset.0))
 }
 
 #[cfg(test)]
@@ -73,8 +61,7 @@ mod tests {
         let alarms: Vec<Alarm> = alarms.active().cloned().collect();
         // A control character is the longest in JSON.
         let error = "\u{1}".repeat(10_000);
-        let progress = Progress { last_error: Some(error), ..Progress::default() };
-        let payload = payload(u16::MAX, Timestamp::MAX, false, &alarms, u64::MAX, &progress);
+        let payload = payload(u16::MAX, Timestamp::MAX, false, &alarms, u64::MAX, Some(&error));
         assert!(payload.len() < 2_048, "{} bytes", payload.len());
         for condition in Condition::ALL {
             assert!(payload.contains(condition.as_str()), "{payload}");

@@ -11,11 +11,10 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
-use wardline_audit::Progress;
+use tokio::net::TcpListener;
 
 use self::bounded::Bounded;
-use crate::{clock, heartbeat, node::Node, snapshots::Keeper, status::Status};
+use crate::{audited::Audited, clock, node::Node, snapshots::Keeper, status::Status};
 
 /// Connections at a time: a few who watch, and no room for more to take descriptors from the journal.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -24,7 +23,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 64;
 struct Observed {
     node: Arc<Node>,
     keeper: Arc<Keeper>,
-    audit: watch::Receiver<Progress>,
+    audited: Audited,
 }
 
 /// Serves until `stopped` resolves.
@@ -35,7 +34,7 @@ pub async fn serve(
     listener: TcpListener,
     node: Arc<Node>,
     keeper: Arc<Keeper>,
-    audit: watch::Receiver<Progress>,
+    audited: Audited,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let routes = Router::new()
@@ -43,7 +42,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
-        .with_state(Observed { node, keeper, audit });
+        .with_state(Observed { node, keeper, audited });
     axum::serve(Bounded::new(listener, CONNECTIONS_MAX), routes).with_graceful_shutdown(stopped).await
 }
 
@@ -57,28 +56,26 @@ async fn health(State(Observed { node, .. }): State<Observed>) -> impl IntoRespo
 
 /// It takes connections. An audit store that is away does not change that: the journal keeps the rows, alerting goes on, and
 /// an orchestrator that sent clients elsewhere would end it.
-async fn ready(State(Observed { node, audit, .. }): State<Observed>) -> impl IntoResponse {
+async fn ready(State(Observed { node, audited, .. }): State<Observed>) -> impl IntoResponse {
     if let Some(failure) = &*node.failure().borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n"));
     }
     if node.is_stopping() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let progress = audit.borrow();
-    let lag = heartbeat::lag(&node, &progress);
-    let trouble =
-        progress.last_error.as_ref().map(|error| format!("audit store: {error}\n")).unwrap_or_default();
-    (StatusCode::OK, format!("ready\naudit lag {lag} records\n{trouble}"))
+    if !audited.is_kept() {
+        return (StatusCode::OK, "ready\nno audit record is kept\n".to_owned());
+    }
+    let trouble = audited.error().map(|error| format!("audit store: {error}\n")).unwrap_or_default();
+    (StatusCode::OK, format!("ready\naudit lag {} records\n{trouble}", audited.lag_records()))
 }
 
 /// All that `wardline status` tells, in JSON.
-async fn status(State(Observed { node, keeper, audit }): State<Observed>) -> Json<Status> {
-    let progress = audit.borrow().clone();
-    Json(Status::of(&node, keeper.kept(), &progress, clock::now()))
+async fn status(State(Observed { node, keeper, audited }): State<Observed>) -> Json<Status> {
+    Json(Status::of(&node, keeper.kept(), &audited, clock::now()))
 }
 
-async fn metrics(State(Observed { node, audit, .. }): State<Observed>) -> impl IntoResponse {
-    let lag = heartbeat::lag(&node, &audit.borrow());
-    let text = node.metrics().text(&node.observed(lag));
+async fn metrics(State(Observed { node, audited, .. }): State<Observed>) -> impl IntoResponse {
+    let text = node.metrics().text(&node.observed(audited.lag_records()));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -11,6 +11,7 @@
 pub mod ace;
 pub mod alarms;
 pub mod arrival;
+pub mod audited;
 pub mod bucket;
 pub mod buffers;
 pub mod clock;

@@ -119,6 +119,7 @@ pub struct Metrics {
     journal_room: Gauge,
     journal_pressure: Gauge,
     alarms: Gauge,
+    audit_kept: Gauge,
     audit_lag: Gauge,
 }
 
@@ -202,6 +203,11 @@ impl Metrics {
                 "0: room enough, 1: advisory, 2: telemetry is slowed, 3: telemetry is withheld",
             ),
             alarms: gauge(&mut registry, "alarms", "Alarms about the node itself, active now"),
+            audit_kept: gauge(
+                &mut registry,
+                "audit_kept",
+                "1: an audit record is kept, 0: it is switched off",
+            ),
             audit_lag: gauge(&mut registry, "audit_lag_records", "Records the audit store does not have yet"),
             registry,
         }
@@ -212,6 +218,11 @@ impl Metrics {
         for limit in Limit::ALL {
             self.limit(limit, listener);
         }
+    }
+
+    /// Tells whether an audit record is kept.
+    pub fn audit(&self, is_kept: bool) {
+        self.audit_kept.set(is_kept.into());
     }
 
     /// A limit was reached outside of the core, which counts its own.

@@ -14,12 +14,15 @@ use tokio::{
     time::timeout,
 };
 use wardline_acl::{IssuerSource, Issuers, Policy};
-use wardline_audit::{JournalSource, Options as AuditOptions, Progress as AuditProgress, SigningKey};
+use wardline_audit::{
+    JournalSource, Options as AuditOptions, Progress as AuditProgress, ProjectorError, SigningKey, Store,
+};
 use wardline_core::Limits;
 use wardline_journal::{Journal, Progress};
 use wardline_plugin_api::Plugin;
 
 use crate::{
+    audited::Audited,
     clock,
     config::{Config, Listener},
     descriptors, disk,
@@ -117,14 +120,16 @@ pub struct Running {
     places: Arc<Semaphore>,
     accepting: Vec<JoinHandle<()>>,
     background: Vec<JoinHandle<()>>,
-    audit: Audit,
+    projector: Option<Projector>,
+    audited: Audited,
     stop_http: watch::Sender<bool>,
 }
 
-struct Audit {
+/// Who writes the audit record.
+struct Projector {
     shutdown: watch::Sender<bool>,
     progress: watch::Receiver<AuditProgress>,
-    task: JoinHandle<Result<(), wardline_audit::ProjectorError>>,
+    task: JoinHandle<Result<(), ProjectorError>>,
 }
 
 /// Starts a broker. When this returns it accepts connections.
@@ -180,7 +185,11 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // What became durable before this moment is told now; nobody waits for it yet.
     let _ = shared.set(Arc::downgrade(&node));
 
-    let audit = start_audit(&config, &journal, &node)?;
+    let store = config.audit.store.clone();
+    let projector = store.map(|store| start_audit(&config, store, &journal, &node)).transpose()?;
+    let progress = projector.as_ref().map(|projector| projector.progress.clone());
+    let audited = Audited::new(journal.clone(), progress);
+    metrics.audit(audited.is_kept());
     let places = Arc::new(Semaphore::new(config.limits.connections));
     let mut listening = Vec::new();
     let mut accepting = Vec::new();
@@ -215,8 +224,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     background.push(tokio::spawn(queues::run(Arc::clone(&node))));
     let (every_bytes, quota_bytes) = (config.snapshot_bytes, config.journal.quota_bytes);
     let keeper = Arc::new(Keeper::new(Arc::clone(&node), journal.clone(), every_bytes, quota_bytes));
-    background.push(tokio::spawn(snapshots::run(Arc::clone(&keeper), audit.progress.clone())));
-    background.push(tokio::spawn(heartbeat::run(Arc::clone(&node), audit.progress.clone())));
+    background.push(tokio::spawn(snapshots::run(Arc::clone(&keeper), audited.clone())));
+    background.push(tokio::spawn(heartbeat::run(Arc::clone(&node), audited.clone())));
     if let Some(every) = config.node.sys_interval {
         background.push(tokio::spawn(sys::run(Arc::clone(&node), every)));
     }
@@ -225,7 +234,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     if let Some(socket) = http_socket {
         http_address = socket.local_addr().ok();
         let serve =
-            http::serve(socket, Arc::clone(&node), Arc::clone(&keeper), audit.progress.clone(), async move {
+            http::serve(socket, Arc::clone(&node), Arc::clone(&keeper), audited.clone(), async move {
                 let mut stopped = stopped;
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             });
@@ -246,7 +255,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         places,
         accepting,
         background,
-        audit,
+        projector,
+        audited,
         stop_http,
     })
 }
@@ -265,11 +275,6 @@ impl Running {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
-    }
-
-    /// How far the audit store is.
-    pub fn audit_progress(&self) -> watch::Receiver<AuditProgress> {
-        self.audit.progress.clone()
     }
 
     /// Resolves when the broker cannot go on, with the reason.
@@ -330,8 +335,13 @@ impl Running {
             journal.close()
         };
         let closed = tokio::task::spawn_blocking(close).await;
-        self.audit.shutdown.send_replace(true);
-        let audited = self.audit.task.await;
+        let audited = match self.projector {
+            Some(Projector { shutdown, task, .. }) => {
+                shutdown.send_replace(true);
+                task.await
+            }
+            None => Ok(Ok(())),
+        };
         self.stop_http.send_replace(true);
         for task in &self.background {
             task.abort();
@@ -346,8 +356,7 @@ impl Running {
             Ok(Err(error)) => return Err(format!("audit: {error}")),
             Err(error) => return Err(format!("audit: {error}")),
         }
-        let progress = self.audit.progress.borrow();
-        match &progress.last_error {
+        match self.audited.error() {
             None => Ok(()),
             Some(error) => Err(format!(
                 "the audit store does not have everything yet ({error}); the journal keeps it, and the next start goes on"
@@ -415,9 +424,13 @@ fn open_journal(config: &Config, shared: &Arc<OnceLock<Weak<Node>>>) -> Result<J
     Ok(journal)
 }
 
-fn start_audit(config: &Config, journal: &Journal, node: &Arc<Node>) -> Result<Audit, StartError> {
+fn start_audit(
+    config: &Config,
+    store: Store,
+    journal: &Journal,
+    node: &Arc<Node>,
+) -> Result<Projector, StartError> {
     let audit = |error: &dyn std::fmt::Display| StartError::Audit(error.to_string());
-    let store = config.audit.store.clone();
     let key = SigningKey::open_or_create(&config.node.data, config.node.id).map_err(|error| audit(&error))?;
     let (shutdown, stopping) = watch::channel(false);
     let (tell, progress) = watch::channel(AuditProgress::default());
@@ -441,7 +454,7 @@ fn start_audit(config: &Config, journal: &Journal, node: &Arc<Node>) -> Result<A
         }
         outcome
     });
-    Ok(Audit { shutdown, progress, task })
+    Ok(Projector { shutdown, progress, task })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {

@@ -14,18 +14,14 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
-use wardline_audit::Progress;
+use tokio::time::{MissedTickBehavior, interval};
 use wardline_core::{SnapshotError, Stored};
 use wardline_journal::{
     ADVISORY_ROOM_PERCENT, Access, AccessEvent, Entry, Journal, Known, Log, Mark, Offset, Pressure,
     ReadError, Reader, Record, SNAPSHOTS_KEPT, Snapshot, SnapshotFileError, Snapshots,
 };
 
-use crate::{metrics::Metrics, node::Node};
+use crate::{audited::Audited, metrics::Metrics, node::Node};
 
 /// How often it is looked whether one is due, and whether segments can go.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -388,13 +384,13 @@ impl State {
 }
 
 /// Takes snapshots when they are due, and releases segments, until the task ends.
-pub async fn run(keeper: Arc<Keeper>, audit: watch::Receiver<Progress>) {
+pub async fn run(keeper: Arc<Keeper>, audited: Audited) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let keeper = Arc::clone(&keeper);
-        let audited_up_to = audit.borrow().audited_up_to;
+        let audited_up_to = audited.up_to();
         let look = move || {
             if keeper.is_due(audited_up_to) {
                 let taken = keeper.take(audited_up_to, DURABLE_WITHIN);

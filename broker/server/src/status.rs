@@ -4,10 +4,9 @@ use std::fmt::{self, Display};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wardline_audit::Progress;
 use wardline_journal::{Log, Offset};
 
-use crate::{alarms::Alarm, node::Node, snapshots::Kept};
+use crate::{alarms::Alarm, audited::Audited, node::Node, snapshots::Kept};
 
 /// Where what the node runs stands in topics: an open alert is a retained message there.
 const ALERTS_OPEN: &str = "alarms/#";
@@ -87,9 +86,11 @@ pub struct JournalStatus {
 /// The audit store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditStatus {
-    /// It has every record below; `None` until it was reached for the first time.
+    /// Whether there is one: `[audit] store` is not `none`.
+    pub kept: bool,
+    /// It has every record below; `None` until it was reached for the first time, and where there is none.
     pub up_to: Option<u64>,
-    /// Records that it has not.
+    /// Records that it has not; 0 where there is none.
     pub lag_records: u64,
     /// Why it cannot be written to just now.
     pub error: Option<String>,
@@ -98,7 +99,7 @@ pub struct AuditStatus {
 /// Who needs how much of the journal: a segment goes when nobody needs anything in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// The audit store has everything below.
+    /// The audit store has everything below, or there is none and this is durable.
     pub audit: u64,
     /// The snapshots to go on from cover everything below; `None` before there are two, while a start may read all.
     pub snapshot: Option<u64>,
@@ -147,13 +148,12 @@ impl Display for Holder<'_> {
 }
 
 impl Status {
-    /// Of `node`, with its audit store at `progress`.
-    pub fn of(node: &Node, kept: Kept, progress: &Progress, at: Timestamp) -> Self {
+    /// Of `node`, with its record as far as `audited` says.
+    pub fn of(node: &Node, kept: Kept, audited: &Audited, at: Timestamp) -> Self {
         // What the alarms say is to fit the numbers beside them.
         node.review_queues();
         let (journal, space, counters) = (node.journal(), node.review_disk(), node.counters());
         let next_offset = journal.next_offset().0;
-        let audited = progress.audited_up_to.map(|offset| offset.0);
         Self {
             node: node.id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -179,12 +179,13 @@ impl Status {
                 free_bytes: space.free_bytes,
                 room_bytes: space.room_bytes,
                 pressure: space.pressure.as_str().to_owned(),
-                held: Held::of(kept, progress.audited_up_to),
+                held: Held::of(kept, audited.up_to()),
             },
             audit: AuditStatus {
-                up_to: audited,
-                lag_records: next_offset.saturating_sub(audited.unwrap_or(0)),
-                error: progress.last_error.clone(),
+                kept: audited.is_kept(),
+                up_to: audited.up_to().filter(|_| audited.is_kept()).map(|offset| offset.0),
+                lag_records: audited.lag_records(),
+                error: audited.error(),
             },
             alerts_open: node.retained_count(ALERTS_OPEN),
             alarms: node.alarms(),
@@ -231,6 +232,9 @@ impl Display for Status {
             writeln!(f, "          record {offset} is kept for {holder}")?;
         }
         match audit.up_to {
+            None if !audit.kept => {
+                writeln!(f, "audit     no record is kept: [audit] store is \"none\"")?;
+            }
             None => writeln!(f, "audit     the store was not reached yet; it lacks {}", audit.lag_records)?,
             Some(up_to) => {
                 writeln!(

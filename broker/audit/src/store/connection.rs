@@ -3,15 +3,12 @@
 //! Values pass as [`Value`]s. A cell that cannot be read, because somebody wrote a wrong type or broken text
 //! into a file, becomes [`Value::Unreadable`]: reading a damaged record must report it, not stop at it.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
+use super::sqlite::File;
 use super::{Access, Source, Store, StoreError, Target};
 
 /// A value in a statement or a cell of a result.
@@ -99,28 +96,17 @@ pub(crate) struct Connection {
 }
 
 pub(super) enum Raw {
-    Sqlite(SqliteConnection),
+    Sqlite(File),
     Postgres(Box<PgConnection>),
 }
 
 impl Connection {
     pub(super) async fn open(store: &Store, access: Access) -> Result<Self, StoreError> {
         let raw = match &store.target {
-            Target::Sqlite(options) => {
-                let options = match access {
-                    // A reader sets no pragma that writes to the file.
-                    Access::Read => sqlx::sqlite::SqliteConnectOptions::new()
-                        .filename(options.get_filename())
-                        .read_only(true),
-                    Access::Write => {
-                        make_private(options.get_filename());
-                        options.clone().create_if_missing(true)
-                    }
-                };
-                SqliteConnection::connect_with(&options).await.map(Raw::Sqlite)
-            }
+            Target::Sqlite(path) => File::open(path, access).await.map(Raw::Sqlite),
             Target::Postgres(options) => {
-                PgConnection::connect_with(options).await.map(Box::new).map(Raw::Postgres)
+                let connection = PgConnection::connect_with(options).await;
+                connection.map(Box::new).map(Raw::Postgres).map_err(Source::from)
             }
         };
         let failed = |source| database_error(&store.name, "connecting", source);
@@ -178,8 +164,10 @@ impl Connection {
     /// Runs statements without parameters.
     pub(crate) async fn script(&mut self, sql: &'static str, doing: &'static str) -> Result<(), StoreError> {
         let done = match &mut self.raw {
-            Raw::Sqlite(raw) => sqlx::raw_sql(sql).execute(raw).await.map(drop),
-            Raw::Postgres(raw) => sqlx::raw_sql(sql).execute(raw.as_mut()).await.map(drop),
+            Raw::Sqlite(file) => file.script(sql).await,
+            Raw::Postgres(raw) => {
+                sqlx::raw_sql(sql).execute(raw.as_mut()).await.map(drop).map_err(Source::from)
+            }
         };
         done.map_err(|source| database_error(&self.name, doing, source))
     }
@@ -191,15 +179,12 @@ impl Connection {
         values: &[Value],
         doing: &'static str,
     ) -> Result<u64, StoreError> {
-        let sql = AssertSqlSafe(sql.to_owned());
         let done = match &mut self.raw {
-            Raw::Sqlite(raw) => {
-                bind_sqlite(sqlx::query(sql), values).execute(raw).await.map(|done| done.rows_affected())
+            Raw::Sqlite(file) => file.execute(sql, values).await,
+            Raw::Postgres(raw) => {
+                let query = bound(sqlx::query(AssertSqlSafe(sql.to_owned())), values);
+                query.execute(raw.as_mut()).await.map(|done| done.rows_affected()).map_err(Source::from)
             }
-            Raw::Postgres(raw) => bind_postgres(sqlx::query(sql), values)
-                .execute(raw.as_mut())
-                .await
-                .map(|done| done.rows_affected()),
         };
         done.map_err(|source| database_error(&self.name, doing, source))
     }
@@ -212,16 +197,12 @@ impl Connection {
         kinds: &'c [Kind],
         doing: &'static str,
     ) -> BoxStream<'c, Result<Cells, StoreError>> {
-        let sql = AssertSqlSafe(sql.to_owned());
         let name = &self.name;
         let cells = match &mut self.raw {
-            Raw::Sqlite(raw) => {
-                let rows = bind_sqlite(sqlx::query(sql), values).fetch(raw);
-                rows.map_ok(|row| sqlite_cells(&row, kinds)).boxed()
-            }
+            Raw::Sqlite(file) => file.fetch(sql, values, kinds),
             Raw::Postgres(raw) => {
-                let rows = bind_postgres(sqlx::query(sql), values).fetch(raw.as_mut());
-                rows.map_ok(|row| postgres_cells(&row, kinds)).boxed()
+                let rows = bound(sqlx::query(AssertSqlSafe(sql.to_owned())), values).fetch(raw.as_mut());
+                rows.map_ok(|row| cells(&row, kinds)).map_err(Source::from).boxed()
             }
         };
         cells.map_err(move |source| database_error(name, doing, source)).boxed()
@@ -250,54 +231,30 @@ impl Connection {
     }
 }
 
-/// Makes a missing file readable by its owner only: there are patients in it. SQLite gives its side files the
-/// same rights. A failure is left to the connection that follows, which can say more.
-fn make_private(file: &Path) {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    drop(made);
-}
-
 pub(super) fn database_error(store: &str, doing: &'static str, source: impl Into<Source>) -> StoreError {
     StoreError::Database { store: store.to_owned(), doing, source: source.into() }
 }
 
-macro_rules! bind {
-    ($name:ident, $database:ty) => {
-        fn $name<'q>(
-            query: Query<'q, $database, <$database as sqlx::Database>::Arguments>,
-            values: &[Value],
-        ) -> Query<'q, $database, <$database as sqlx::Database>::Arguments> {
-            values.iter().fold(query, |query, value| match value {
-                Value::Int(value) => query.bind(*value),
-                Value::Text(value) => query.bind(value.clone()),
-                Value::Bytes(value) => query.bind(value.clone()),
-                Value::Null | Value::Unreadable(_) => query.bind(None::<String>),
-            })
-        }
-    };
+fn bound<'q>(query: Query<'q, Postgres, PgArguments>, values: &[Value]) -> Query<'q, Postgres, PgArguments> {
+    values.iter().fold(query, |query, value| match value {
+        Value::Int(value) => query.bind(*value),
+        Value::Text(value) => query.bind(value.clone()),
+        Value::Bytes(value) => query.bind(value.clone()),
+        Value::Null | Value::Unreadable(_) => query.bind(None::<String>),
+    })
 }
-bind!(bind_sqlite, Sqlite);
-bind!(bind_postgres, Postgres);
 
-macro_rules! cells {
-    ($name:ident, $row:ty) => {
-        fn $name(row: &$row, kinds: &[Kind]) -> Cells {
-            let cell = |(index, kind): (usize, &Kind)| {
-                let value = match kind {
-                    Kind::Int => row.try_get::<Option<i64>, _>(index).map(|value| value.map(Value::Int)),
-                    Kind::Text => row.try_get::<Option<String>, _>(index).map(|value| value.map(Value::Text)),
-                    Kind::Bytes => {
-                        row.try_get::<Option<Vec<u8>>, _>(index).map(|value| value.map(Value::Bytes))
-                    }
-                };
-                match value {
-                    Ok(value) => value.unwrap_or(Value::Null),
-                    Err(error) => Value::Unreadable(error.to_string()),
-                }
-            };
-            Cells(kinds.iter().enumerate().map(cell).collect())
+fn cells(row: &PgRow, kinds: &[Kind]) -> Cells {
+    let cell = |(index, kind): (usize, &Kind)| {
+        let value = match kind {
+            Kind::Int => row.try_get::<Option<i64>, _>(index).map(|value| value.map(Value::Int)),
+            Kind::Text => row.try_get::<Option<String>, _>(index).map(|value| value.map(Value::Text)),
+            Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(index).map(|value| value.map(Value::Bytes)),
+        };
+        match value {
+            Ok(value) => value.unwrap_or(Value::Null),
+            Err(error) => Value::Unreadable(error.to_string()),
         }
     };
+    Cells(kinds.iter().enumerate().map(cell).collect())
 }
-cells!(sqlite_cells, SqliteRow);
-cells!(postgres_cells, PgRow);

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 use wardline_journal::Record;
 
+use crate::background::PIECE_ROWS;
 use crate::batch::{Batch, Row};
 use crate::names::Named;
 use crate::payload::PayloadKept;
@@ -34,11 +35,15 @@ pub(super) async fn insert(
     let mut publishes = Table::new(PUBLISHES, 17, batch.size_bytes() + batch.len() * ROW_BYTES);
     let mut access = Table::new(ACCESS, 11, 0);
     let mut deliveries = Table::new(DELIVERY_STEPS, 11, 0);
-    for row in batch.rows() {
+    for (row, number) in batch.rows().zip(1_usize..) {
         match row.record {
             Record::Publish(_) => publishes.put(node, &row),
             Record::Access(_) => access.put(node, &row),
             Record::Delivery(_) => deliveries.put(node, &row),
+        }
+        if number.is_multiple_of(PIECE_ROWS) {
+            // The connections of this thread, a pager's among them, do not wait for a batch.
+            tokio::task::yield_now().await;
         }
     }
     for table in [publishes, access, deliveries] {

@@ -6,6 +6,7 @@
 
 pub(crate) mod connection;
 mod copy;
+mod insert;
 mod schema;
 mod sqlite;
 pub(crate) mod writer;
@@ -13,16 +14,11 @@ pub(crate) mod writer;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use connection::Connection;
 pub use schema::SCHEMA_VERSION;
-
-/// How long to wait for another writer of the same SQLite file.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a database said, whichever it is.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -117,8 +113,8 @@ impl fmt::Debug for Store {
 
 #[derive(Clone)]
 enum Target {
-    Sqlite(SqliteConnectOptions),
-    Postgres(PgConnectOptions),
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
 }
 
 /// What a connection is for.
@@ -142,7 +138,7 @@ impl Store {
             let options = options
                 .application_name("wardline-audit")
                 .options([("search_path", "audit"), ("synchronous_commit", "on")]);
-            return Ok(Self { target: Target::Postgres(options), name });
+            return Ok(Self { target: Target::Postgres(Box::new(options)), name });
         }
         let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
         match path {
@@ -154,12 +150,7 @@ impl Store {
 
     /// The SQLite file at `path`.
     pub fn sqlite(path: &Path) -> Self {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(SQLITE_BUSY_TIMEOUT);
-        Self { target: Target::Sqlite(options), name: format!("sqlite:{}", path.display()) }
+        Self { target: Target::Sqlite(path.to_owned()), name: format!("sqlite:{}", path.display()) }
     }
 
     /// [`Self::parse`] and [`Self::prepare`].
@@ -184,7 +175,7 @@ impl Store {
     /// The SQLite file, where it is one.
     pub fn file(&self) -> Option<PathBuf> {
         match &self.target {
-            Target::Sqlite(options) => Some(options.get_filename().to_owned()),
+            Target::Sqlite(path) => Some(path.clone()),
             Target::Postgres(_) => None,
         }
     }

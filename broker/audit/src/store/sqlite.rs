@@ -1,83 +1,122 @@
-//! Rows into a SQLite file, through a connection of their own that binds values where they lie. sqlx would put
-//! each value on the heap and hand it to another thread, which costs several times what SQLite does with it.
+//! A SQLite file, as a connection that is used from tasks: its calls block, so each runs on a thread for such.
 
-use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, Error, OpenFlags, ToSql, Transaction, TransactionBehavior};
-use wardline_journal::Record;
+use rusqlite::{Connection, Error, OpenFlags, Row, ToSql, params_from_iter};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
-use super::SQLITE_BUSY_TIMEOUT;
-use super::connection::Value;
-use super::writer::{Statement, instant_text};
-use crate::batch::{Batch, Row};
-use crate::names::Named;
-use crate::payload::PayloadKept;
+use super::connection::{Cells, Kind, Value};
+use super::{Access, Source};
 
-/// Rows per statement, largest first: to open and close a statement costs SQLite a third of what a row does. Few
-/// different ones, so that all stay prepared.
-const CHUNKS: [usize; 3] = [128, 8, 1];
+/// How long to wait for another writer of the same file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows read ahead of who takes them.
+const ROWS_AHEAD_MAX: usize = 50;
 
-const PUBLISHES: Table = Table {
-    name: "publishes",
-    columns: "node, seq, received_at, client_id, principal, peer, topic, qos, retain, packet_id, properties, \
-              payload, payload_bytes, payload_digest, outcome, reason, digest",
-    placeholders: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-};
-const ACCESS: Table = Table {
-    name: "access",
-    columns: "node, seq, at, event, client_id, principal, peer, detail, reason, state, digest",
-    placeholders: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-};
-const DELIVERY_STEPS: Table = Table {
-    name: "delivery_steps",
-    columns: "node, seq, at, step, client_id, principal, peer, publish_seq, alert, topic, digest",
-    placeholders: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-};
-
-/// The file that a record is in. Calls block.
-pub(super) struct File(Connection);
+/// The file that a record is in. One call at a time: another waits for it.
+#[derive(Clone)]
+pub(super) struct File(Arc<Mutex<Connection>>);
 
 impl File {
-    /// Opens the file at `path`, which is there.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
-        // A commit that was answered is on the disk. That the file has a write-ahead log stands in it.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        Ok(Self(connection))
+    /// Opens the file at `path`; for writing, makes it if it is missing.
+    pub(super) async fn open(path: &Path, access: Access) -> Result<Self, Source> {
+        let path = path.to_owned();
+        let connection = spawn_blocking(move || connect(&path, access)).await??;
+        Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
-    /// In one transaction: `advance`, which has to touch one row, the rows of `batch`, and `heads`. False, and
-    /// nothing is changed, where it touched none.
-    pub(super) fn add(
-        &mut self,
-        node: u16,
-        batch: &Batch,
-        advance: &Statement,
-        heads: &[Statement],
-    ) -> Result<bool, Error> {
-        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if execute(&transaction, advance)? != 1 {
-            return Ok(false);
-        }
-        insert(&transaction, node, batch)?;
-        for head in heads {
-            execute(&transaction, head)?;
-        }
-        transaction.commit()?;
-        Ok(true)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock()
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn script(&self, sql: &'static str) -> Result<(), Source> {
+        self.call(move |connection| connection.execute_batch(sql)).await
+    }
+
+    /// Runs one statement and returns the number of rows it touched.
+    pub(super) async fn execute(&self, sql: &str, values: &[Value]) -> Result<u64, Source> {
+        let (sql, values) = (sql.to_owned(), values.to_vec());
+        self.call(move |connection| Ok(connection.execute(&sql, params_from_iter(values))? as u64)).await
+    }
+
+    /// The rows of a result, as they come.
+    pub(super) fn fetch(
+        &self,
+        sql: &str,
+        values: &[Value],
+        kinds: &[Kind],
+    ) -> BoxStream<'static, Result<Cells, Source>> {
+        let (sql, values, kinds) = (sql.to_owned(), values.to_vec(), kinds.to_vec());
+        let (sender, mut receiver) = mpsc::channel(ROWS_AHEAD_MAX);
+        let file = self.clone();
+        spawn_blocking(move || {
+            // Who has read enough has dropped the receiver.
+            let take = |row| sender.blocking_send(Ok(row)).is_ok();
+            if let Err(error) = read(&file.lock(), &sql, &values, &kinds, take) {
+                let _ = sender.blocking_send(Err(error.into()));
+            }
+        });
+        stream::poll_fn(move |context| receiver.poll_recv(context)).boxed()
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Source> {
+        let file = self.clone();
+        Ok(spawn_blocking(move || call(&file.lock())).await??)
     }
 }
 
-fn execute(transaction: &Transaction<'_>, statement: &Statement) -> Result<usize, Error> {
-    let values = rusqlite::params_from_iter(&statement.values);
-    transaction.prepare_cached(&statement.sql)?.execute(values)
+fn connect(path: &Path, access: Access) -> Result<Connection, Error> {
+    let access_flag = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => {
+            make_private(path);
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+        }
+    };
+    let connection = Connection::open_with_flags(path, access_flag | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if access == Access::Write {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // A commit that was answered is on the disk.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+    }
+    Ok(connection)
+}
+
+/// Makes a missing file readable by its owner only: there are patients in it. SQLite gives its side files the
+/// same rights. A failure is left to the connection that follows, which can say more.
+fn make_private(file: &Path) {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    drop(made);
+}
+
+/// Gives the rows of a result to `take` until it returns false.
+fn read(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value],
+    kinds: &[Kind],
+    take: impl Fn(Cells) -> bool,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        if !take(cells(row, kinds)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl ToSql for Value {
@@ -91,142 +130,17 @@ impl ToSql for Value {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, node: u16, batch: &Batch) -> Result<(), Error> {
-    let (mut publishes, mut access, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
-    for row in batch.rows() {
-        match row.record {
-            Record::Publish(_) => publishes.push(row),
-            Record::Access(_) => access.push(row),
-            Record::Delivery(_) => deliveries.push(row),
-        }
-    }
-    PUBLISHES.insert(transaction, node, &publishes)?;
-    ACCESS.insert(transaction, node, &access)?;
-    DELIVERY_STEPS.insert(transaction, node, &deliveries)
-}
-
-struct Table {
-    name: &'static str,
-    columns: &'static str,
-    placeholders: &'static str,
-}
-
-impl Table {
-    fn insert(&self, transaction: &Transaction<'_>, node: u16, mut rows: &[Row<'_>]) -> Result<(), Error> {
-        let mut instants = Instants::default();
-        for size in CHUNKS {
-            if rows.len() < size {
-                continue;
-            }
-            let values = vec![self.placeholders; size].join(", ");
-            let sql = format!("INSERT INTO {} ({}) VALUES {values}", self.name, self.columns);
-            let mut statement = transaction.prepare_cached(&sql)?;
-            while let Some((chunk, rest)) = rows.split_at_checked(size) {
-                let mut binding = Binding { statement: &mut statement, bound: 0 };
-                for row in chunk {
-                    binding.row(node, row, &mut instants)?;
-                }
-                statement.raw_execute()?;
-                rows = rest;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Binds one value after another.
-struct Binding<'a, 'c> {
-    statement: &'a mut CachedStatement<'c>,
-    bound: usize,
-}
-
-impl Binding<'_, '_> {
-    fn value(&mut self, value: impl ToSql) -> Result<(), Error> {
-        self.bound += 1;
-        self.statement.raw_bind_parameter(self.bound, value)
-    }
-
-    fn texts<const N: usize>(&mut self, texts: [&str; N]) -> Result<(), Error> {
-        texts.into_iter().try_for_each(|text| self.value(text))
-    }
-
-    fn row(&mut self, node: u16, row: &Row<'_>, instants: &mut Instants) -> Result<(), Error> {
-        self.value(node)?;
-        self.value(row.seq.0.cast_signed())?;
-        match row.record {
-            Record::Publish(publish) => {
-                let origin = publish.origin;
-                self.texts([instants.text(publish.received_at), origin.client, origin.principal])?;
-                self.texts([origin.peer, publish.topic])?;
-                self.value(publish.qos)?;
-                self.value(publish.retain)?;
-                self.value(publish.packet_id)?;
-                self.value(publish.properties)?;
-                self.value((row.kept == PayloadKept::Full).then_some(publish.payload))?;
-                self.value(row.payload.bytes.cast_signed())?;
-                self.value(&row.payload.digest[..])?;
-                self.texts([publish.outcome.name(), publish.reason])?;
-            }
-            Record::Access(access) => {
-                let origin = access.origin;
-                self.texts([instants.text(access.at), access.event.name()])?;
-                self.texts([origin.client, origin.principal, origin.peer, access.detail, access.reason])?;
-                self.value(access.state)?;
-            }
-            Record::Delivery(delivery) => {
-                let origin = delivery.origin;
-                self.texts([instants.text(delivery.at), delivery.step.name()])?;
-                self.texts([origin.client, origin.principal, origin.peer])?;
-                self.value(delivery.publish.0.cast_signed())?;
-                self.texts([delivery.alert, delivery.topic])?;
-            }
-        }
-        self.value(&row.digest[..])
-    }
-}
-
-/// Writes instants as [`instant_text`] does; those of the same second differ in their last digits only.
-#[derive(Default)]
-struct Instants {
-    second: Option<i64>,
-    text: String,
-}
-
-impl Instants {
-    fn text(&mut self, at: Timestamp) -> &str {
-        const FRACTION: &str = "000000Z";
-        let us = at.as_microsecond();
-        let second = us.div_euclid(1_000_000);
-        if self.second == Some(second) {
-            self.text.truncate(self.text.len() - FRACTION.len());
-            // Writing to a String does not fail.
-            let _ = write!(self.text, "{:06}Z", us.rem_euclid(1_000_000));
-        } else {
-            self.text = instant_text(at);
-            self.second = Some(second);
-        }
-        &self.text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn instants_of_one_second_and_of_others_are_written_alike(
-            seconds in proptest::collection::vec(-3_i64..3, 1..20),
-            us in proptest::collection::vec(0_i64..1_000_000, 20),
-            start in prop::sample::select(vec![0, 1_795_248_000, -62_135_596_800, 253_402_207_100]),
-        ) {
-            let mut instants = Instants::default();
-            for (second, us) in seconds.iter().zip(us) {
-                let at = Timestamp::from_microsecond((start + second) * 1_000_000 + us).unwrap();
-                prop_assert_eq!(instants.text(at), instant_text(at));
-            }
-        }
-    }
+fn cells(row: &Row<'_>, kinds: &[Kind]) -> Cells {
+    let cell = |(index, kind): (usize, &Kind)| match (kind, row.get_ref(index)) {
+        (_, Ok(ValueRef::Null)) => Value::Null,
+        (Kind::Int, Ok(ValueRef::Integer(value))) => Value::Int(value),
+        (Kind::Text, Ok(ValueRef::Text(text))) => match std::str::from_utf8(text) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(error) => Value::Unreadable(error.to_string()),
+        },
+        (Kind::Bytes, Ok(ValueRef::Blob(bytes))) => Value::Bytes(bytes.to_vec()),
+        (kind, Ok(found)) => Value::Unreadable(format!("{} where {kind:?} belongs", found.data_type())),
+        (_, Err(error)) => Value::Unreadable(error.to_string()),
+    };
+    Cells(kinds.iter().enumerate().map(cell).collect())
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::connection::{Connection, Kind, Raw, Value, database_error};
 use super::sqlite::File;
 use super::{Access, Source, Store, StoreError, copy, schema};
+use crate::background;
 use crate::batch::Batch;
 use crate::checkpoint::SignedCheckpoint;
 use crate::heads::{self, StoredHead};
@@ -31,8 +32,6 @@ pub(super) struct Statement {
 /// Adds batches to the record of one node.
 pub(crate) struct Writer {
     connection: Connection,
-    /// Where the record is a file: through it batches are added. Not there while one is, nor after a failure.
-    file: Option<File>,
     node: u16,
     epoch: i64,
 }
@@ -76,14 +75,13 @@ impl Writer {
         let size = connection.fetch_one(sql, &[node_value(node)], &[Kind::Int], doing).await?;
         let checkpointed = size.and_then(|cells| cells.int(0).ok()).unwrap_or_default().cast_unsigned();
         connection.script("COMMIT", doing).await?;
-        let file = open_file(store)?;
-        Ok((Self { connection, file, node, epoch }, Position { range, checkpointed }))
+        Ok((Self { connection, node, epoch }, Position { range, checkpointed }))
     }
 
     /// The same writer on a new connection, after the old one was lost.
     pub(crate) async fn reconnect(store: &Store, node: u16, epoch: i64) -> Result<Self, StoreError> {
         let connection = store.connect(Access::Write).await?;
-        Ok(Self { connection, file: open_file(store)?, node, epoch })
+        Ok(Self { connection, node, epoch })
     }
 
     /// Which claim this writer works under.
@@ -105,10 +103,9 @@ impl Writer {
         if with_checkpoint {
             heads.push(self.checkpoint_of(head));
         }
-        let is_ours = if self.connection.is_postgres() {
-            self.add_by_copy(batch, &advance, &heads).await?
-        } else {
-            self.add_to_file(batch, advance, heads).await?
+        let is_ours = match &self.connection.raw {
+            Raw::Postgres(_) => self.add_by_copy(batch, &advance, &heads).await?,
+            Raw::Sqlite(file) => self.add_to_file(file.clone(), batch, advance, heads).await?,
         };
         if is_ours { Ok(()) } else { self.explain_fence(batch).await }
     }
@@ -144,21 +141,17 @@ impl Writer {
 
     /// As [`Self::add_by_copy`].
     async fn add_to_file(
-        &mut self,
+        &self,
+        file: File,
         batch: &Arc<Batch>,
         advance: Statement,
         heads: Vec<Statement>,
     ) -> Result<bool, StoreError> {
         let failed = |source: Source| database_error(self.connection.name(), ADDING, source);
-        let mut file = self.file.take().ok_or_else(|| failed("the file was given up".into()))?;
         let (batch, node) = (Arc::clone(batch), self.node);
-        let adding = tokio::task::spawn_blocking(move || {
-            file.add(node, &batch, &advance, &heads).map(|is_ours| (file, is_ours))
-        });
-        let added = adding.await.map_err(|lost| failed(lost.into()))?;
-        let (file, is_ours) = added.map_err(|source| failed(source.into()))?;
-        self.file = Some(file);
-        Ok(is_ours)
+        let adding = background::spawn("audit-writer", move || file.add(node, &batch, &advance, &heads));
+        let added = adding.map_err(|none| failed(none.into()))?.await.map_err(|lost| failed(lost.into()))?;
+        added.map_err(|source| failed(source.into()))
     }
 
     async fn execute(&mut self, statement: &Statement, doing: &'static str) -> Result<u64, StoreError> {
@@ -229,12 +222,6 @@ impl Writer {
             Err(StoreError::Inconsistent { store, what })
         }
     }
-}
-
-/// The file of a store that is one, which exists.
-fn open_file(store: &Store) -> Result<Option<File>, StoreError> {
-    let Some(path) = store.file() else { return Ok(None) };
-    File::open(&path).map(Some).map_err(|source| database_error(store.name(), "connecting", source))
 }
 
 fn begin(connection: &Connection) -> &'static str {

@@ -185,21 +185,19 @@ pub(crate) fn load(node: &Node, from: u64, to: u64) {
 
 /// A second connection to the store, as an intruder with every right has it.
 pub(crate) enum Intruder {
-    Sqlite(sqlx::SqliteConnection),
+    Sqlite(rusqlite::Connection),
     Postgres(sqlx::PgConnection),
 }
 
 impl Intruder {
-    pub(crate) async fn sqlite(node: &Node) -> Self {
+    pub(crate) fn sqlite(node: &Node) -> Self {
         let path = node.directory.path().join("audit.db");
-        let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
-        let triggers =
-            sqlx::query_scalar::<_, String>("SELECT name FROM sqlite_schema WHERE type = 'trigger'");
-        for name in triggers.fetch_all(&mut raw).await.unwrap() {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}")))
-                .execute(&mut raw)
-                .await
-                .unwrap();
+        let raw = rusqlite::Connection::open(path).unwrap();
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'trigger'";
+        let triggers: Result<Vec<String>, _> =
+            raw.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().collect();
+        for name in triggers.unwrap() {
+            raw.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
         }
         Self::Sqlite(raw)
     }
@@ -214,10 +212,15 @@ impl Intruder {
     }
 
     pub(crate) async fn run(&mut self, sql: &str) -> u64 {
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self {
-            Self::Sqlite(raw) => sqlx::raw_sql(sql).execute(raw).await.unwrap().rows_affected(),
-            Self::Postgres(raw) => sqlx::raw_sql(sql).execute(raw).await.unwrap().rows_affected(),
+            Self::Sqlite(raw) => {
+                raw.execute_batch(sql).unwrap();
+                raw.changes()
+            }
+            Self::Postgres(raw) => {
+                let sql = sqlx::AssertSqlSafe(sql.to_owned());
+                sqlx::raw_sql(sql).execute(raw).await.unwrap().rows_affected()
+            }
         }
     }
 }

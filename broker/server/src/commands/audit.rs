@@ -240,7 +240,13 @@ fn locate(store: Option<&str>, config: Option<&Path>) -> Result<(Store, Option<P
         (Some(url), _) => Ok((Store::parse(url).map_err(usage)?, None)),
         (None, Some(path)) => {
             let config = Config::load(path, crate::config::environment()).map_err(usage)?;
-            Ok((config.audit.store, Some(config.node.data)))
+            let store = config.audit.store.ok_or_else(|| {
+                let path = path.display();
+                Failure::usage(format!(
+                    "{path}: [audit] store is \"none\": there is no record; name one with --store URL"
+                ))
+            })?;
+            Ok((store, Some(config.node.data)))
         }
         (None, None) => Err(Failure::usage("name the store: --store URL or --config FILE")),
     }

@@ -242,6 +242,10 @@ fn summary(config: &Config, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Some(key) => writeln!(f, "  journal encrypted with key {key}")?,
         None => writeln!(f, "  journal not encrypted: whoever reads the disk reads it")?,
     }
+    match &config.audit.store {
+        Some(store) => writeln!(f, "  audit record in {}", store.name())?,
+        None => writeln!(f, "  no audit record")?,
+    }
     match config.http {
         Some(address) => writeln!(f, "  health and metrics on http://{address}"),
         None => writeln!(f, "  no health and metrics"),

@@ -68,7 +68,12 @@ async fn demonstrate(args: Args) -> Outcome {
         .map(|(name, port)| (format!("WARDLINE__{name}"), format!("{}:{port}", Ipv4Addr::LOCALHOST)));
     let config = Config::load(&site.config(), overlay.into_iter())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
-    let (store, data, node) = (config.audit.store.clone(), config.node.data.clone(), config.node.id);
+    let store = config.audit.store.clone().ok_or_else(|| {
+        Failure::usage(
+            "the demonstration ends with its audit record, which [audit] store = \"none\" switches off",
+        )
+    })?;
+    let (data, node) = (config.node.data.clone(), config.node.id);
     let since = clock::now();
     let running = serve::start(config).await.map_err(failed)?;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use wardline_journal::{Cut, Known, Snapshots};
+use wardline_journal::{Cut, Known, Offset, Snapshots};
 
 use super::{Failure, Outcome};
 use crate::{clock, config::Config, snapshots};
@@ -26,10 +26,16 @@ pub fn run(args: Args) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     // An offset that is a row already must not become another record's.
-    let audited = runtime.block_on(wardline_audit::recorded(&config.audit.store, config.node.id));
-    let audited = audited.map_err(|error| {
-        Failure::failed(format!("{error}; nothing was changed: the audit store knows which offsets are used"))
-    })?;
+    let audited = match &config.audit.store {
+        None => Offset(0),
+        Some(store) => {
+            runtime.block_on(wardline_audit::recorded(store, config.node.id)).map_err(|error| {
+                Failure::failed(format!(
+                    "{error}; nothing was changed: the audit store knows which offsets are used"
+                ))
+            })?
+        }
+    };
     let into = config.node.data.join(QUARANTINE);
     let snapshots = Snapshots::beside(&config.journal);
     let known = snapshots::known(&snapshots).map_err(|error| {

@@ -29,6 +29,11 @@ const SYS_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 
 const CERTS_MEND: &str = "`wardline certs init` makes one";
 
+/// In place of a store's address: no record is kept.
+const NO_STORE: &str = "none";
+const NO_RECORD: &str = "no audit record is kept: nothing shows afterwards what was published, denied or alarmed, and it cannot \
+                         be made up for; only for a laboratory or a benchmark";
+
 /// The whole file. `None` only where a problem was reported.
 pub(super) fn config(mut file: Section<'_>) -> Option<Config> {
     let node = node(file.section("node", "[node]"));
@@ -399,6 +404,14 @@ fn audit(mut section: Section<'_>, node: &Node, warnings: &mut Vec<Problem>) -> 
     let password =
         section.file("password_file", "put the database password there, readable to the broker only");
     let store = match section.text("store") {
+        Some(text) if text.value == NO_STORE => {
+            if let Some(file) = &password {
+                let message = "`password_file` in [audit] is of no use without a store; take it out";
+                section.desk.problem(&file.place, message);
+            }
+            warnings.push(Problem { place: text.place, message: NO_RECORD.to_owned() });
+            Some(None)
+        }
         Some(text) => {
             if password.is_none() && holds_password(&text.value) {
                 let message = "`store` in [audit] holds a password; better keep it in a file of its own and name that \
@@ -406,9 +419,9 @@ fn audit(mut section: Section<'_>, node: &Node, warnings: &mut Vec<Problem>) -> 
                 warnings.push(Problem { place: text.place.clone(), message: message.to_owned() });
             }
             let parsed = section.understood("store", &text, |text| store(&section, text, password.as_ref()));
-            parsed.map(|store| store.value)
+            parsed.map(|store| Some(store.value))
         }
-        None => Some(Store::sqlite(&node.data.join("audit.db"))),
+        None => Some(Some(Store::sqlite(&node.data.join("audit.db")))),
     };
     let default = section.parsed("payload", kept).map_or_else(PayloadKept::default, |kept| kept.value);
     let overrides = section.sections("payload_by_topic", "[[audit.payload_by_topic]]");

@@ -478,6 +478,20 @@ fn a_database_password_comes_from_a_file_and_is_never_shown() {
 }
 
 #[test]
+fn no_record_is_kept_where_it_says_so_and_that_is_warned_of() {
+    let site = Site::new();
+    assert!(site.load(LEAST).unwrap().audit.store.is_some());
+    let config = site.load(&format!("{LEAST}[audit]\nstore = \"none\"\n")).unwrap();
+    assert!(config.audit.store.is_none());
+    let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert!(warning.to_string().contains("wardline.toml:10: no audit record"), "{warning}");
+    fs::write(site.0.path().join("db.password"), "secret").unwrap();
+    let lines = "[audit]\nstore = \"none\"\npassword_file = \"db.password\"\n";
+    let problems = site.problems(&format!("{LEAST}{lines}"), &[]);
+    assert!(problems.contains("`password_file` in [audit] is of no use"), "{problems}");
+}
+
+#[test]
 fn an_unknown_store_is_refused() {
     let problems = Site::new().problems(&format!("{LEAST}[audit]\nstore = \"mysql://db\"\n"), &[]);
     assert!(problems.starts_with("wardline.toml:10: `store` in [audit]"), "{problems}");
