@@ -123,6 +123,11 @@ impl Broker {
         self.proc_number("status", "VmRSS:") * 1_024
     }
 
+    /// Memory that the process has asked for, touched or not, in bytes.
+    pub fn data_bytes(&self) -> u64 {
+        self.proc_number("status", "VmData:") * 1_024
+    }
+
     /// What the process has had written to disk so far, in bytes.
     pub fn disk_write_bytes(&self) -> u64 {
         self.proc_number("io", "write_bytes:")

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wardline_tests::{Broker, DEADLINE, RawClient, Site, connect, record};
-use wardline_wire::{Connect, Disconnect, Packet, PublishProperties, QoS, ReasonCode, Version, Will};
+use wardline_wire::{
+    Connect, Disconnect, Packet, Publish, PublishProperties, QoS, ReasonCode, Version, Will,
+};
 
 /// Of a client that comes back within it.
 const SHORT_S: u32 = 4;
@@ -34,6 +36,16 @@ fn nurse(broker: &Broker) -> RawClient {
     RawClient::connected_by(broker.address("lab"), device("nurse", true, None))
 }
 
+fn goodbye() -> Packet {
+    Packet::Disconnect(Disconnect {
+        reason: ReasonCode::Success,
+        session_expiry: None,
+        reason_string: None,
+        user: Vec::new(),
+        server_reference: None,
+    })
+}
+
 /// The next will that the nurse is told of.
 fn next(nurse: &mut RawClient) -> String {
     let Packet::Publish(publish) = nurse.receive() else { panic!("no will comes") };
@@ -55,6 +67,35 @@ fn until_connected(broker: &Broker, count: u64) {
     }
 }
 
+/// Who closes with something unread resets the connection. What was sent before counts all the same [MQTT-3.14.4-3].
+#[test]
+fn a_goodbye_counts_although_the_client_has_not_read_all() {
+    let site = Site::new();
+    let broker = Broker::start(&site);
+    let mut nurse = nurse(&broker);
+    nurse.try_subscribe(&[("wills/#", QoS::AtLeastOnce), ("last/#", QoS::AtLeastOnce)]);
+    let mut device = RawClient::connected_by(broker.address("lab"), device("mon-1", false, Some(0)));
+    device.subscribe("flood/#");
+    let mut publisher = RawClient::connected(broker.address("lab"), Version::V5, "publisher");
+    // More than the socket takes.
+    for id in 1..=200 {
+        publisher.deliver("flood/mon-1", vec![b'x'; 20_000], id);
+    }
+    let word = Publish { topic: "last/word".into(), payload: "word".into(), ..Publish::default() };
+    device.send(&Packet::Publish(word));
+    device.send(&goodbye());
+    drop(device);
+    until_connected(&broker, 2);
+    publisher.deliver("last/end", "end", 1_000);
+    for expected in ["last/word", "last/end"] {
+        let Packet::Publish(publish) = nurse.receive() else { panic!("{expected} does not come") };
+        assert_eq!(&*publish.topic, expected);
+        if publish.qos != QoS::AtMostOnce {
+            nurse.acknowledge(&publish);
+        }
+    }
+}
+
 /// After `kill -9` [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.3-9] hold as if the broker had been there.
 #[test]
 fn after_kill_9_each_will_is_published_once_and_those_taken_back_are_not() {
@@ -69,13 +110,7 @@ fn after_kill_9_each_will_is_published_once_and_those_taken_back_are_not() {
     assert_eq!(next(&mut informed), "told before");
     // Left in order, and so left no will.
     let mut left = open(device("left", true, Some(0)));
-    left.send(&Packet::Disconnect(Disconnect {
-        reason: ReasonCode::Success,
-        session_expiry: None,
-        reason_string: None,
-        user: Vec::new(),
-        server_reference: None,
-    }));
+    left.send(&goodbye());
     assert_eq!(left.until_closed(), []);
     // Its delay is running.
     drop(open(device("lost", true, Some(LONG_S))));

@@ -110,6 +110,7 @@ where
         withheld: Withheld::default(),
         output: BytesMut::new(),
         held: false,
+        is_gone: false,
         alerts: Vec::new(),
         refill: Refill::default(),
         progress: now,
@@ -146,6 +147,8 @@ struct Socket<S> {
     output: BytesMut,
     /// Whether a layer on the way to the socket, as TLS, has taken bytes that the socket has not.
     held: bool,
+    /// Whether the client takes no more. What it had sent before is still heard: its DISCONNECT may be among it.
+    is_gone: bool,
     /// When what led to the alerts in `output` was received.
     alerts: Vec<Timestamp>,
     refill: Refill,
@@ -203,6 +206,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 let _ = Box::pin(timeout(FAREWELL_MAX, self.flush())).await;
                 return "closed by the server";
             }
+            if self.is_gone {
+                self.output.clear();
+                self.alerts.clear();
+            }
+            if self.output.is_empty() {
+                buffers::take_back(&mut self.output);
+            }
             let rest = self.rest(door, node);
             if congested || rest.is_some() {
                 self.excuse(node);
@@ -214,11 +224,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 continue;
             }
             let reading = !unread && rest.is_none() && self.output.len() < WRITE_BYTES;
-            if !writing {
+            if !writing && !self.is_gone {
                 self.progress = now;
             }
             // What a layer holds is the kernel's to give up, which sees the single bytes go.
-            let stalled = (writing && !self.held).then(|| self.progress + WRITE_STALL_MAX);
+            let stalled = (self.is_gone || writing && !self.held).then(|| self.progress + WRITE_STALL_MAX);
             if stalled.is_some_and(|stalled| stalled <= now) {
                 return "the client stopped reading";
             }
@@ -230,11 +240,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     self.held = held;
                     self.progress = Instant::now();
                     if self.output.is_empty() {
-                        buffers::take_back(&mut self.output);
                         self.alerts_written(node);
                     }
                 }
-                Event::Written(Err(_)) => return "write failed",
+                // Who closes with something unread resets the connection, and may have said goodbye before.
+                Event::Written(Err(_)) => (self.is_gone, self.held) = (true, false),
                 Event::Fetched(Ok(publishes)) => {
                     node.supply(id, &publishes);
                     owed = true;
