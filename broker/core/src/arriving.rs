@@ -102,7 +102,7 @@ impl<L: Log> Broker<L> {
         let id = self.open_connection(session_id, request, &client, expiry, session_present, now);
         let has_will = will.is_some();
         if let Some(session) = self.session_mut(session_id) {
-            session.begin_connection(id, will);
+            session.begin_connection(id, will.map(Box::new));
         }
         // Were CONNACK sent before the end of the session taken away is durable, a crash would bring that session back to a
         // client that has forgotten it: what it sends under an identifier it used before would be taken for a repeat.
@@ -211,7 +211,7 @@ impl<L: Log> Broker<L> {
             return (id, true);
         }
         let generation = self.next_generation();
-        let mut session = Session::new(generation, Arc::clone(client), Arc::clone(principal));
+        let mut session = Box::new(Session::new(generation, Arc::clone(client), Arc::clone(principal)));
         session.expiry = expiry;
         let id = SessionId { index: self.sessions.insert(session) as u32, generation };
         self.sessions_by_principal.begun(principal);
@@ -298,7 +298,7 @@ impl<L: Log> Broker<L> {
             properties,
         })));
         self.connections_by_principal.begun(&connection.source.principal);
-        let id = ConnectionId { index: self.connections.insert(connection) as u32, generation };
+        let id = ConnectionId { index: self.connections.insert(Box::new(connection)) as u32, generation };
         self.counters.connects += 1;
         self.counters.connections_peak = self.counters.connections_peak.max(self.connections.len());
         if keep_alive > 0 {

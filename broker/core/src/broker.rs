@@ -162,8 +162,9 @@ pub struct Broker<L> {
     pub(crate) node: u16,
     pub(crate) limits: Limits,
     pub(crate) log: L,
-    pub(crate) connections: Slab<Connection>,
-    pub(crate) sessions: Slab<Session>,
+    // Boxed: a table of them would be copied under everybody's eyes as it grows, and be half empty thereafter.
+    pub(crate) connections: Slab<Box<Connection>>,
+    pub(crate) sessions: Slab<Box<Session>>,
     pub(crate) by_client: HashMap<Arc<str>, SessionId>,
     pub(crate) tree: Tree<Target, Entry>,
     pub(crate) routes: Routes,

@@ -31,13 +31,15 @@ impl ConnectionId {
     }
 
     /// The connection of this name, unless it has ended: its slot may be another's by now.
-    pub(crate) fn of(self, connections: &Slab<Connection>) -> Option<&Connection> {
-        connections.get(self.slot()).filter(|connection| connection.generation == self.generation)
+    pub(crate) fn of(self, connections: &Slab<Box<Connection>>) -> Option<&Connection> {
+        let connection = &**connections.get(self.slot())?;
+        (connection.generation == self.generation).then_some(connection)
     }
 
     /// As [`Self::of`].
-    pub(crate) fn of_mut(self, connections: &mut Slab<Connection>) -> Option<&mut Connection> {
-        connections.get_mut(self.slot()).filter(|connection| connection.generation == self.generation)
+    pub(crate) fn of_mut(self, connections: &mut Slab<Box<Connection>>) -> Option<&mut Connection> {
+        let connection = &mut **connections.get_mut(self.slot())?;
+        (connection.generation == self.generation).then_some(connection)
     }
 }
 

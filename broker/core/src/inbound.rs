@@ -16,6 +16,7 @@ use crate::{
     gate::{Denial, Gate},
     lane::Outgoing,
     limits::Limit,
+    routes::Route,
     session::{InFlight, SessionId, Subscription},
     source::Source,
     state,
@@ -91,10 +92,12 @@ impl<L: Log> Broker<L> {
             match connection.aliases.resolve(alias, &publish.topic, maximum) {
                 Ok(topic) => publish.topic = topic,
                 Err(reason) => {
+                    let mut text = "topic alias is not defined";
                     if alias.get() > maximum {
                         reached.count(limits, Limit::TopicAliasMax);
+                        text = "topic alias is above the maximum that CONNACK told";
                     }
-                    return self.disconnect_with(id, reason, "topic alias is not defined");
+                    return self.disconnect_with(id, reason, text);
                 }
             }
         }
@@ -167,17 +170,19 @@ impl<L: Log> Broker<L> {
     ) -> Offset {
         let offset = self.record(publish, source.origin(), packet_id, Outcome::Accepted, "", now);
         self.counters.publishes_accepted += 1;
-        let stored = Arc::new(Stored::new(Some(offset), now, publish.detached(), source));
-        self.distribute(&stored, publisher, now);
+        let route = self.routes.of(&publish.topic, publisher, &self.tree, &self.limits);
+        let publish = publish.detached_under(route.topic.clone());
+        let stored = Arc::new(Stored::new(Some(offset), now, publish, source));
+        self.distribute(&stored, &route, now);
         offset
     }
 
-    pub(crate) fn distribute(&mut self, stored: &Arc<Stored>, publisher: Option<SessionId>, now: Timestamp) {
+    pub(crate) fn distribute(&mut self, stored: &Arc<Stored>, route: &Route, now: Timestamp) {
         // [MQTT-3.3.1-5] [MQTT-3.3.1-8]
         if stored.publish.retain {
             self.retained.keep(stored);
         }
-        self.route(stored, publisher, now);
+        self.route(stored, route, now);
         // Plugins hear what the journal has, so that a restart tells them the same.
         if stored.offset.is_some() {
             self.events.push(Event::Published(Arc::clone(stored)));
@@ -191,8 +196,9 @@ impl<L: Log> Broker<L> {
 
     /// A publish that is not recorded: the node's own counters. QoS 0, never in the journal, never audited.
     pub fn publish_unrecorded(&mut self, principal: Arc<str>, publish: Publish, now: Timestamp) {
+        let route = self.routes.of(&publish.topic, None, &self.tree, &self.limits);
         let stored = Arc::new(Stored::new(None, now, publish, Source::within(principal)));
-        self.distribute(&stored, None, now);
+        self.distribute(&stored, &route, now);
     }
 
     pub(crate) fn record(

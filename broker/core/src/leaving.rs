@@ -174,7 +174,7 @@ impl<L: Log> Broker<L> {
         self.access(AccessEvent::SessionEnd, origin, "", reason, &[], now);
     }
 
-    pub(crate) fn forget_session(&mut self, id: SessionId) -> Option<Session> {
+    pub(crate) fn forget_session(&mut self, id: SessionId) -> Option<Box<Session>> {
         self.session(id)?;
         let mut session = self.sessions.remove(id.index as usize);
         self.by_client.remove(&session.client);

@@ -1,7 +1,5 @@
 //! The way out to one client: what its session has is sent, or put in flight, as its windows allow.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use jiff::Timestamp;
 use wardline_journal::{Log, Mark};
@@ -13,7 +11,7 @@ use crate::{
     lane::Outgoing,
     session::{InFlight, Session},
     shared::Groups,
-    stored::{Lane, Stored},
+    stored::Lane,
 };
 
 /// Publishes that are put in flight in one go while those before them wait for the disk: so many of QoS 2 share one wait for it.
@@ -210,9 +208,10 @@ impl Writer<'_> {
             topic_alias: connection.aliases_sent.find(&stored.publish.topic),
             message_expiry: if version == Version::V5 { stored.expiry_left(now) } else { None },
         };
-        let mut written = put(stored, connection, &delivery, out);
+        let bytes_max = connection.packet_bytes_max;
+        let mut written = stored.write(version, &delivery, bytes_max, out);
         if !written && delivery.topic_alias.take().is_some() {
-            written = put(stored, connection, &delivery, out);
+            written = stored.write(version, &delivery, bytes_max, out);
         }
         if !written {
             counters.too_large += 1;
@@ -229,11 +228,4 @@ impl Writer<'_> {
         counters.publish_bytes_sent += stored.publish.payload.len() as u64;
         Written::Yes
     }
-}
-
-/// Appends the packet if its version can say it and the client takes it.
-fn put(stored: &Arc<Stored>, connection: &Connection, delivery: &Delivery<'_>, out: &mut BytesMut) -> bool {
-    let encoded = stored.encoded(connection.version);
-    let shared = stored.is_owed_to_others();
-    encoded.is_some_and(|encoded| encoded.write(delivery, shared, connection.packet_bytes_max, out))
 }

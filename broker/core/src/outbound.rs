@@ -73,7 +73,11 @@ impl<L: Log> Broker<L> {
                 alerts_wait = self.draw(id, Lane::Alert);
             }
             let Some(mut line) = self.line(id) else { return Transmit::Close };
-            match line.step(&mut turn, out, now) {
+            let mut step = line.step(&mut turn, out, now);
+            while step == Step::Done && !alerts_wait && out.len() < budget {
+                step = line.step(&mut turn, out, now);
+            }
+            match step {
                 Step::Done => {}
                 // Alerts once more: what was dropped here has made room.
                 Step::Empty if shares && (self.draw(id, Lane::Alert) || self.draw(id, Lane::Telemetry)) => {}

@@ -174,7 +174,8 @@ impl<L: Log> Broker<L> {
         {
             session.received.insert(packet_id);
         }
-        self.distribute(&stored, publisher, publish.received_at);
+        let route = self.routes.of(&stored.publish.topic, publisher, &self.tree, &self.limits);
+        self.distribute(&stored, &route, publish.received_at);
         Ok(())
     }
 
@@ -201,7 +202,7 @@ impl<L: Log> Broker<L> {
                 if let Some(session) = self.session_mut(id) {
                     session.connected_before = true;
                     session.expires_at = None;
-                    session.replace_will(will);
+                    session.replace_will(will.map(Box::new));
                 }
             }
             AccessEvent::Disconnect => {

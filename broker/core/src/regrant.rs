@@ -29,7 +29,7 @@ impl<L: Log> Broker<L> {
         let (session, source) = (connection.session, Arc::clone(&connection.source));
         let origin = source.origin();
         let will = self.session(session).filter(|session| session.connection == Some(id));
-        if let Some(will) = will.and_then(|session| session.will.as_ref()).map(will_publish)
+        if let Some(will) = will.and_then(|session| session.will.as_deref()).map(will_publish)
             && let Err(denial) = gate.publish(&source.client, &will)
         {
             if let Some(session) = self.session_mut(session) {

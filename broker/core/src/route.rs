@@ -11,6 +11,7 @@ use crate::{
     broker::{Broker, Event, Outstanding},
     connection::ConnectionId,
     lane::{Outgoing, SubscriptionIds},
+    routes::Route,
     session::{SessionId, Subscription},
     shared::GroupId,
     stored::Stored,
@@ -77,9 +78,7 @@ impl<L: Log> Broker<L> {
 
     /// Puts a publish into the lanes of all that subscribed to it [MQTT-3.3.2-3] [MQTT-4.5.0-1], in the order in which
     /// publishes came [MQTT-4.6.0-5] [MQTT-4.6.0-6].
-    pub(crate) fn route(&mut self, stored: &Arc<Stored>, publisher: Option<SessionId>, now: Timestamp) {
-        let Self { routes, tree, limits, .. } = self;
-        let route = routes.of(&stored.publish.topic, publisher, tree, limits);
+    pub(crate) fn route(&mut self, stored: &Arc<Stored>, route: &Route, now: Timestamp) {
         // While the journal is read, what became of an alert stands in the records that follow it.
         let alert = stored.alert().filter(|_| !self.recovering).zip(stored.offset);
         let mut reached: SmallVec<[ConnectionId; 8]> = SmallVec::new();

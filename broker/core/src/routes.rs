@@ -2,6 +2,7 @@
 
 use std::{hash::BuildHasher, mem::size_of, sync::Arc};
 
+use bytestring::ByteString;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use wardline_wire::QoS;
@@ -24,7 +25,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// Where the publishes on one topic go.
 #[derive(Debug)]
 pub(crate) struct Route {
-    topic: Box<str>,
+    /// Shared by the publishes on it.
+    pub(crate) topic: ByteString,
     /// Of the tree, when it was found.
     edition: u64,
     pub(crate) lane: Lane,
@@ -157,7 +159,7 @@ impl Routes {
         let at = self.hasher.hash_one(topic) as usize % self.places_max;
         if let Some(Some(known)) = self.places.get(at)
             && known.edition == tree.edition()
-            && *known.topic == *topic
+            && known.topic == *topic
         {
             return Arc::clone(known);
         }

@@ -28,13 +28,15 @@ pub(crate) struct SessionId {
 
 impl SessionId {
     /// The session of this name, unless it has ended: its place may be another's by now.
-    pub(crate) fn of(self, sessions: &Slab<Session>) -> Option<&Session> {
-        sessions.get(self.index as usize).filter(|session| session.generation == self.generation)
+    pub(crate) fn of(self, sessions: &Slab<Box<Session>>) -> Option<&Session> {
+        let session = &**sessions.get(self.index as usize)?;
+        (session.generation == self.generation).then_some(session)
     }
 
     /// As [`Self::of`].
-    pub(crate) fn of_mut(self, sessions: &mut Slab<Session>) -> Option<&mut Session> {
-        sessions.get_mut(self.index as usize).filter(|session| session.generation == self.generation)
+    pub(crate) fn of_mut(self, sessions: &mut Slab<Box<Session>>) -> Option<&mut Session> {
+        let session = &mut **sessions.get_mut(self.index as usize)?;
+        (session.generation == self.generation).then_some(session)
     }
 }
 
@@ -101,7 +103,7 @@ pub(crate) struct Session {
     /// When its expiry is looked at next: one timer a session, however often it comes and goes.
     pub(crate) expiry_timer: Option<Timestamp>,
     /// What is to be published when its client is lost.
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     /// Its client is lost: when the will's delay is over.
     pub(crate) will_due: Option<Timestamp>,
     /// When that is looked at next: as with the expiry, one timer a session.
@@ -224,7 +226,7 @@ impl Session {
     }
 
     /// Begins anew on another connection: what is in flight will be repeated.
-    pub(crate) fn begin_connection(&mut self, connection: ConnectionId, will: Option<Will>) {
+    pub(crate) fn begin_connection(&mut self, connection: ConnectionId, will: Option<Box<Will>>) {
         self.connection = Some(connection);
         self.expires_at = None;
         self.replace_will(will);
@@ -236,7 +238,7 @@ impl Session {
 
     /// The client is there, and leaves this will [MQTT-3.1.2-7]; that of an earlier connection is not published any more
     /// [MQTT-3.1.3-9].
-    pub(crate) fn replace_will(&mut self, will: Option<Will>) {
+    pub(crate) fn replace_will(&mut self, will: Option<Box<Will>>) {
         self.will = will;
         self.will_due = None;
     }
@@ -248,7 +250,7 @@ impl Session {
     }
 
     /// The will, to be published or taken back.
-    pub(crate) fn take_will(&mut self) -> Option<Will> {
+    pub(crate) fn take_will(&mut self) -> Option<Box<Will>> {
         self.will_due = None;
         self.will.take()
     }

@@ -308,7 +308,7 @@ impl<L: Log> Broker<L> {
         let received = saved.received.into_iter().map(|id| NonZeroU16::new(id).map(PacketId));
         session.received = received.collect::<Option<_>>().ok_or(malformed("a packet identifier"))?;
         let will = saved.will.map(|will| state::read_will(&will).ok_or(malformed("a will")));
-        session.will = will.transpose()?;
+        session.will = will.transpose()?.map(Box::new);
         session.will_due = instant(saved.will_due)?;
         if let Some(at) = instant(saved.expires_at)? {
             session.expires_at = Some(at);
@@ -340,7 +340,7 @@ fn save(session: &Session) -> SavedSession<'_> {
         connected: session.connection.is_some(),
         expiry: session.expiry,
         expires_at: session.expires_at.map(Timestamp::as_microsecond),
-        will: session.will.as_ref().map(state::will),
+        will: session.will.as_deref().map(state::will),
         will_due: session.will_due.map(Timestamp::as_microsecond),
         subscriptions: session
             .subscriptions

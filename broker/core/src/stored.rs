@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use jiff::Timestamp;
 use wardline_journal::Offset;
-use wardline_wire::{Delivery, Publish, PublishFrame, PublishTemplate, Version, decode_properties};
+use wardline_wire::{
+    BoxedProperties, Delivery, Publish, PublishFrame, PublishTemplate, Version, decode_properties,
+};
 
 use crate::{recover::RecoverError, source::Source, state};
 
@@ -27,7 +29,7 @@ pub enum Lane {
     Telemetry,
 }
 
-/// An accepted publish. Its packets are encoded once for each protocol version and shared by all subscribers.
+/// An accepted publish. For several subscribers its packet is encoded once for each protocol version.
 #[derive(Debug)]
 pub struct Stored {
     /// Its place in the journal; `None` for the node's own counters, which are not recorded.
@@ -44,49 +46,12 @@ pub struct Stored {
     pub(crate) bytes: u32,
     /// It may be an alert on its way to a pager.
     to_pager: bool,
-    v5: OnceLock<Option<Encoded>>,
-    v3: OnceLock<Option<Encoded>>,
+    v5: Frame,
+    v3: Frame,
 }
 
-/// A publish in one version.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    template: PublishTemplate,
-    /// What most of several subscribers get.
-    frame: OnceLock<Option<PublishFrame>>,
-}
-
-impl Encoded {
-    /// Appends the packet, unless it cannot be said or takes more than `bytes_max`.
-    pub(crate) fn write(
-        &self,
-        delivery: &Delivery<'_>,
-        shared: bool,
-        bytes_max: u32,
-        out: &mut BytesMut,
-    ) -> bool {
-        let takes = |length: usize| bytes_max == u32::MAX || length <= bytes_max as usize;
-        if let Some(frame) = self.frame(delivery, shared) {
-            return takes(frame.encoded_len())
-                && frame.write(delivery.dup, delivery.retain, delivery.packet_id, out).is_ok();
-        }
-        let fits = bytes_max == u32::MAX || self.template.encoded_len(delivery).is_ok_and(takes);
-        fits && self.template.write(delivery, out).is_ok()
-    }
-
-    /// The frame for a delivery without properties of its own. For the last subscriber it would not be worth making.
-    fn frame(&self, delivery: &Delivery<'_>, shared: bool) -> Option<&PublishFrame> {
-        let Delivery { subscription_ids, topic_alias, message_expiry, .. } = delivery;
-        if !subscription_ids.is_empty() || topic_alias.is_some() || message_expiry.is_some() {
-            return None;
-        }
-        let frame = match self.frame.get() {
-            None if shared => self.frame.get_or_init(|| PublishFrame::new(&self.template, delivery.qos).ok()),
-            made => made?,
-        };
-        frame.as_ref().filter(|frame| frame.qos() == delivery.qos)
-    }
-}
+/// What most of several subscribers get; `None`: it cannot be said in this version, as properties beyond what a packet holds.
+type Frame = OnceLock<Option<Box<PublishFrame>>>;
 
 impl Stored {
     pub(crate) fn new(
@@ -107,8 +72,8 @@ impl Stored {
             to_pager: source.principal.starts_with(PLUGIN_PREFIX) && publish.topic.starts_with(ALERT_PREFIX),
             publish,
             source,
-            v5: OnceLock::new(),
-            v3: OnceLock::new(),
+            v5: Frame::new(),
+            v3: Frame::new(),
         }
     }
 
@@ -131,25 +96,46 @@ impl Stored {
         };
         let (client, principal) = (record.origin.client.into(), record.origin.principal.into());
         let source = Arc::new(Source { client, principal, ..Source::default() });
-        Ok(Self::new(Some(offset), record.received_at, publish.detached(), source))
+        Ok(Self::new(Some(offset), record.received_at, publish, source))
     }
 
-    /// `None`: it cannot be said in this version, as properties beyond what a packet holds.
-    pub(crate) fn encoded(&self, version: Version) -> Option<&Encoded> {
-        let cell = if version == Version::V5 { &self.v5 } else { &self.v3 };
-        let encode = || {
-            let template = PublishTemplate::new(&self.publish, version).ok()?;
-            let frame = OnceLock::new();
-            if self.publish.payload.len() > FRAME_PAYLOAD_MAX {
-                let _ = frame.set(None);
-            }
-            Some(Encoded { template, frame })
+    /// Appends the packet of a delivery, unless it cannot be said in this version or takes more than `bytes_max`.
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        version: Version,
+        delivery: &Delivery<'_>,
+        bytes_max: u32,
+        out: &mut BytesMut,
+    ) -> bool {
+        let takes = |length: usize| bytes_max == u32::MAX || length <= bytes_max as usize;
+        if let Some(frame) = self.frame(version, delivery) {
+            return takes(frame.encoded_len())
+                && frame.write(delivery.dup, delivery.retain, delivery.packet_id, out).is_ok();
+        }
+        let Ok(template) = PublishTemplate::new(&self.publish, version) else { return false };
+        let fits = bytes_max == u32::MAX || template.encoded_len(delivery).is_ok_and(takes);
+        fits && template.write(delivery, out).is_ok()
+    }
+
+    /// The frame for a delivery without properties of its own. For the last subscriber it would not be worth making.
+    fn frame(self: &Arc<Self>, version: Version, delivery: &Delivery<'_>) -> Option<&PublishFrame> {
+        if delivery.has_properties() {
+            return None;
+        }
+        let frame = if version == Version::V5 { &self.v5 } else { &self.v3 };
+        let made = match frame.get() {
+            None if self.publish.payload.len() <= FRAME_PAYLOAD_MAX && self.is_owed_to_others() => frame
+                .get_or_init(|| {
+                    let template = PublishTemplate::new(&self.publish, version).ok()?;
+                    PublishFrame::new(&template, delivery.qos).ok().map(Box::new)
+                }),
+            made => made?,
         };
-        cell.get_or_init(encode).as_ref()
+        made.as_deref().filter(|frame| frame.qos() == delivery.qos)
     }
 
     /// Whether, beside whoever holds it now, others do who will be sent it. What is retained is held for that too.
-    pub(crate) fn is_owed_to_others(self: &Arc<Self>) -> bool {
+    fn is_owed_to_others(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 + usize::from(self.publish.retain)
     }
 
@@ -177,13 +163,17 @@ impl Stored {
 /// What a publish counts for against quotas: topic, payload and properties, and a fixed share for what it is kept in.
 pub(crate) fn bytes(publish: &Publish) -> u32 {
     const FIXED_BYTES: usize = 256;
-    let properties = &publish.properties;
+    let bytes =
+        FIXED_BYTES + publish.topic.len() + publish.payload.len() + properties_bytes(&publish.properties);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn properties_bytes(properties: &BoxedProperties) -> usize {
+    if properties.is_empty() {
+        return 0;
+    }
     let user = properties.user.iter().map(|(name, value)| name.len() + value.len());
     let texts = [&properties.response_topic, &properties.content_type].into_iter().flatten();
-    let bytes = FIXED_BYTES
-        + publish.topic.len()
-        + publish.payload.len()
-        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
-        + user.chain(texts.map(|text| text.len())).sum::<usize>();
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+    properties.correlation_data.as_ref().map_or(0, Bytes::len)
+        + user.chain(texts.map(|text| text.len())).sum::<usize>()
 }

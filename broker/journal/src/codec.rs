@@ -71,53 +71,17 @@ pub enum DecodeError {
 
 /// Appends the encoding of `record` to `out`; instants are kept to the microsecond. On an error `out` is unchanged.
 pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLarge> {
-    reserve(record_bytes(record), out)?;
-    put_record(record, out, put_bytes);
+    let mut count = Count(0);
+    put_record(record, Payload::Whole, &mut count);
+    put_record(record, Payload::Whole, &mut journal_room(count, out)?);
     Ok(())
 }
 
 /// Appends the encoding of `mark` to `out`. On an error `out` is unchanged.
 pub fn encode_mark(mark: &Mark<'_>, out: &mut Vec<u8>) -> Result<(), RecordTooLarge> {
-    let (kind, client, publish, packet_id) = match *mark {
-        Mark::Confirmed { client, publish } => (CONFIRMED, client, Some(publish), None),
-        Mark::Released { client, packet_id } => (RELEASED, client, None, Some(packet_id)),
-        Mark::Sent { client, publish, packet_id } => (SENT, client, Some(publish), Some(packet_id)),
-        Mark::Completed { client, packet_id } => (COMPLETED, client, None, Some(packet_id)),
-        Mark::Received { client, packet_id } => (RECEIVED, client, None, Some(packet_id)),
-        Mark::Returned { client, packet_id } => (RETURNED, client, None, Some(packet_id)),
-        Mark::Drawn { client, subscription, publish, packet_id, qos } => {
-            reserve(1 + 4 + client.len() + 4 + subscription.len() + 8 + 2 + 1, out)?;
-            out.push(DRAWN);
-            put_bytes(client.as_bytes(), out);
-            put_bytes(subscription.as_bytes(), out);
-            out.extend_from_slice(&publish.0.to_le_bytes());
-            out.extend_from_slice(&packet_id.to_le_bytes());
-            out.push(qos);
-            return Ok(());
-        }
-        Mark::Will { client, will } => {
-            reserve(1 + 4 + client.len() + 4 + will.len(), out)?;
-            out.push(WILL);
-            put_bytes(client.as_bytes(), out);
-            put_bytes(will, out);
-            return Ok(());
-        }
-        Mark::Snapshot { number } => {
-            reserve(1 + 8, out)?;
-            out.push(SNAPSHOT);
-            out.extend_from_slice(&number.to_le_bytes());
-            return Ok(());
-        }
-    };
-    reserve(1 + 4 + client.len() + 8 + 2, out)?;
-    out.push(kind);
-    put_bytes(client.as_bytes(), out);
-    if let Some(publish) = publish {
-        out.extend_from_slice(&publish.0.to_le_bytes());
-    }
-    if let Some(packet_id) = packet_id {
-        out.extend_from_slice(&packet_id.to_le_bytes());
-    }
+    let mut count = Count(0);
+    put_mark(mark, &mut count);
+    put_mark(mark, &mut journal_room(count, out)?);
     Ok(())
 }
 
@@ -214,13 +178,17 @@ pub fn canonical_digested(
     payload_hash: &[u8; 32],
     out: &mut Vec<u8>,
 ) {
-    out.push(CANONICAL_VERSION);
-    out.extend_from_slice(&node.to_le_bytes());
-    out.extend_from_slice(&offset.0.to_le_bytes());
-    put_record(record, out, |_, out| {
-        out.extend_from_slice(&payload_bytes.to_le_bytes());
-        out.extend_from_slice(payload_hash);
-    });
+    let payload = Payload::Digested(payload_bytes, payload_hash);
+    let mut count = Count(0);
+    put_leaf(node, offset, record, payload, &mut count);
+    put_leaf(node, offset, record, payload, &mut room(count, out));
+}
+
+fn put_leaf(node: u16, offset: Offset, record: &Record<'_>, payload: Payload<'_>, out: &mut impl Sink) {
+    out.put(&[CANONICAL_VERSION]);
+    out.put(&node.to_le_bytes());
+    out.put(&offset.0.to_le_bytes());
+    put_record(record, payload, out);
 }
 
 const ACCESS_EVENTS: [AccessEvent; 9] = [
@@ -238,80 +206,150 @@ const ACCESS_EVENTS: [AccessEvent; 9] = [
 const DELIVERY_STEPS: [DeliveryStep; 3] =
     [DeliveryStep::Sent, DeliveryStep::Confirmed, DeliveryStep::Unreachable];
 
-fn reserve(bytes: usize, out: &mut Vec<u8>) -> Result<(), RecordTooLarge> {
-    if bytes > RECORD_BYTES_MAX {
-        return Err(RecordTooLarge { bytes });
+/// As [`room`], if a segment can hold so much.
+fn journal_room(count: Count, out: &mut Vec<u8>) -> Result<Room<'_>, RecordTooLarge> {
+    match count.0 {
+        bytes if bytes > RECORD_BYTES_MAX => Err(RecordTooLarge { bytes }),
+        _ => Ok(room(count, out)),
     }
-    out.reserve(bytes);
-    Ok(())
 }
 
-/// At least the size of the encoding, at most a few bytes more.
-fn record_bytes(record: &Record<'_>) -> usize {
-    /// Kind, instant, numbers and the lengths of up to seven strings.
-    const FIXED_BYTES_MAX: usize = 1 + 8 + 12 + 8 * 4;
-    let (origin, rest) = match record {
-        Record::Publish(p) => {
-            (&p.origin, [p.topic.len(), p.properties.len(), p.payload.len(), p.reason.len()])
-        }
-        Record::Access(a) => (&a.origin, [a.detail.len(), a.reason.len(), a.state.len(), 0]),
-        Record::Delivery(d) => (&d.origin, [d.alert.len(), d.topic.len(), 0, 0]),
-    };
-    [FIXED_BYTES_MAX, origin.client.len(), origin.principal.len(), origin.peer.len()]
-        .into_iter()
-        .chain(rest)
-        .fold(0, usize::saturating_add)
+/// Appends the room that was counted to `out`.
+fn room(count: Count, out: &mut Vec<u8>) -> Room<'_> {
+    let start = out.len();
+    out.resize(start + count.0, 0);
+    Room(&mut out[start..])
 }
 
-fn put_record(record: &Record<'_>, out: &mut Vec<u8>, put_payload: impl FnOnce(&[u8], &mut Vec<u8>)) {
+/// How a publish's payload is written.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Whole,
+    /// Its length and its SHA-256.
+    Digested(u64, &'a [u8; 32]),
+}
+
+fn put_record(record: &Record<'_>, payload: Payload<'_>, out: &mut impl Sink) {
     match record {
         Record::Publish(publish) => {
-            out.push(PUBLISH);
+            out.put(&[PUBLISH]);
             put_time(publish.received_at, out);
             put_origin(&publish.origin, out);
             put_bytes(publish.topic.as_bytes(), out);
-            out.extend_from_slice(&[publish.qos, u8::from(publish.retain)]);
-            out.extend_from_slice(&publish.packet_id.to_le_bytes());
+            out.put(&[publish.qos, u8::from(publish.retain)]);
+            out.put(&publish.packet_id.to_le_bytes());
             put_bytes(publish.properties, out);
-            put_payload(publish.payload, out);
-            out.push(publish.outcome as u8);
+            match payload {
+                Payload::Whole => put_bytes(publish.payload, out),
+                Payload::Digested(bytes, hash) => {
+                    out.put(&bytes.to_le_bytes());
+                    out.put(hash);
+                }
+            }
+            out.put(&[publish.outcome as u8]);
             put_bytes(publish.reason.as_bytes(), out);
         }
         Record::Access(access) => {
-            out.push(ACCESS);
+            out.put(&[ACCESS]);
             put_time(access.at, out);
-            out.push(access.event as u8);
+            out.put(&[access.event as u8]);
             put_origin(&access.origin, out);
             put_bytes(access.detail.as_bytes(), out);
             put_bytes(access.reason.as_bytes(), out);
             put_bytes(access.state, out);
         }
         Record::Delivery(delivery) => {
-            out.push(DELIVERY);
+            out.put(&[DELIVERY]);
             put_time(delivery.at, out);
-            out.push(delivery.step as u8);
+            out.put(&[delivery.step as u8]);
             put_origin(&delivery.origin, out);
-            out.extend_from_slice(&delivery.publish.0.to_le_bytes());
+            out.put(&delivery.publish.0.to_le_bytes());
             put_bytes(delivery.alert.as_bytes(), out);
             put_bytes(delivery.topic.as_bytes(), out);
         }
     }
 }
 
-fn put_origin(origin: &Origin<'_>, out: &mut Vec<u8>) {
+fn put_mark(mark: &Mark<'_>, out: &mut impl Sink) {
+    let (kind, client, publish, packet_id) = match *mark {
+        Mark::Confirmed { client, publish } => (CONFIRMED, client, Some(publish), None),
+        Mark::Released { client, packet_id } => (RELEASED, client, None, Some(packet_id)),
+        Mark::Sent { client, publish, packet_id } => (SENT, client, Some(publish), Some(packet_id)),
+        Mark::Completed { client, packet_id } => (COMPLETED, client, None, Some(packet_id)),
+        Mark::Received { client, packet_id } => (RECEIVED, client, None, Some(packet_id)),
+        Mark::Returned { client, packet_id } => (RETURNED, client, None, Some(packet_id)),
+        Mark::Drawn { client, subscription, publish, packet_id, qos } => {
+            out.put(&[DRAWN]);
+            put_bytes(client.as_bytes(), out);
+            put_bytes(subscription.as_bytes(), out);
+            out.put(&publish.0.to_le_bytes());
+            out.put(&packet_id.to_le_bytes());
+            return out.put(&[qos]);
+        }
+        Mark::Will { client, will } => {
+            out.put(&[WILL]);
+            put_bytes(client.as_bytes(), out);
+            return put_bytes(will, out);
+        }
+        Mark::Snapshot { number } => {
+            out.put(&[SNAPSHOT]);
+            return out.put(&number.to_le_bytes());
+        }
+    };
+    out.put(&[kind]);
+    put_bytes(client.as_bytes(), out);
+    if let Some(publish) = publish {
+        out.put(&publish.0.to_le_bytes());
+    }
+    if let Some(packet_id) = packet_id {
+        out.put(&packet_id.to_le_bytes());
+    }
+}
+
+fn put_origin(origin: &Origin<'_>, out: &mut impl Sink) {
     for text in [origin.client, origin.principal, origin.peer] {
         put_bytes(text.as_bytes(), out);
     }
 }
 
-fn put_time(time: Timestamp, out: &mut Vec<u8>) {
-    out.extend_from_slice(&time.as_microsecond().to_le_bytes());
+fn put_time(time: Timestamp, out: &mut impl Sink) {
+    out.put(&time.as_microsecond().to_le_bytes());
 }
 
-fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+#[inline]
+fn put_bytes(bytes: &[u8], out: &mut impl Sink) {
     // Saturation is out of reach: nothing near it passes RECORD_BYTES_MAX into the journal.
-    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend_from_slice(bytes);
+    out.put(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.put(bytes);
+}
+
+/// Where a layout is written: counted first, then into the room that was counted, so that the two cannot disagree.
+trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// Counts and keeps nothing.
+struct Count(usize);
+
+impl Sink for Count {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 = self.0.saturating_add(bytes.len());
+    }
+}
+
+/// Room that is filled from the front.
+struct Room<'a>(&'a mut [u8]);
+
+impl Sink for Room<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let place = self.0.split_off_mut(..bytes.len());
+        debug_assert!(place.is_some(), "what is written is what was counted");
+        if let Some(place) = place {
+            place.copy_from_slice(bytes);
+        }
+    }
 }
 
 /// The bytes not yet read.

@@ -3,7 +3,7 @@
 //! Two locks, never held together and never across I/O: `pending` between appenders and the writer, `progress`
 //! between the writer and whoever waits for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -60,8 +60,6 @@ struct Pending {
     buffer: Vec<u8>,
     /// What `next` and `entries` were after the last frame that went into the buffer.
     buffered: (Offset, u64),
-    next: Offset,
-    entries: u64,
     closing: bool,
     /// After closing or a failure appends are numbered and let go: nobody may believe them durable.
     discarding: bool,
@@ -84,6 +82,10 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pending: Mutex<Pending>,
+    /// The next record's offset. Like `entries` changed only under `pending`, and read by appenders without it.
+    next: AtomicU64,
+    /// Records and marks that were appended.
+    entries: AtomicU64,
     work: Condvar,
     progress: Mutex<Reached>,
     moved: Condvar,
@@ -99,12 +101,12 @@ impl Shared {
             pending: Mutex::new(Pending {
                 buffer: vec![0; BATCH_FRAME_BYTES],
                 buffered: (next, 0),
-                next,
-                entries: 0,
                 closing: false,
                 discarding: false,
                 too_large: None,
             }),
+            next: AtomicU64::new(next.0),
+            entries: AtomicU64::new(0),
             work: Condvar::new(),
             progress: Mutex::new(Reached { durable: next, entries: 0, readable, failure: None }),
             moved: Condvar::new(),
@@ -117,8 +119,8 @@ impl Shared {
     /// Appends a frame that takes an offset.
     pub(crate) fn append(&self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordTooLarge>) -> Offset {
         let mut pending = self.pending.lock();
-        let offset = pending.next;
-        pending.next = Offset(offset.0 + 1);
+        let offset = self.next_offset();
+        self.next.store(offset.0 + 1, Ordering::Relaxed);
         self.push(&mut pending, offset, encode);
         offset
     }
@@ -126,8 +128,7 @@ impl Shared {
     /// Appends a frame that takes none.
     pub(crate) fn mark(&self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordTooLarge>) {
         let mut pending = self.pending.lock();
-        let next = pending.next;
-        self.push(&mut pending, next, encode);
+        self.push(&mut pending, self.next_offset(), encode);
     }
 
     fn push(
@@ -136,13 +137,14 @@ impl Shared {
         offset: Offset,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordTooLarge>,
     ) {
-        pending.entries += 1;
+        let entries = self.entries() + 1;
+        self.entries.store(entries, Ordering::Relaxed);
         if pending.discarding {
             return;
         }
         let before = pending.buffer.len();
         match frame::push(&mut pending.buffer, offset, encode) {
-            Ok(()) => pending.buffered = (pending.next, pending.entries),
+            Ok(()) => pending.buffered = (self.next_offset(), entries),
             Err(too_large) => {
                 pending.too_large = Some(too_large);
                 pending.discarding = true;
@@ -153,11 +155,11 @@ impl Shared {
     }
 
     pub(crate) fn next_offset(&self) -> Offset {
-        self.pending.lock().next
+        Offset(self.next.load(Ordering::Relaxed))
     }
 
     pub(crate) fn entries(&self) -> u64 {
-        self.pending.lock().entries
+        self.entries.load(Ordering::Relaxed)
     }
 
     pub(crate) fn backlog_bytes(&self) -> usize {

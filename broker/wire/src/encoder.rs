@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 
 use crate::codec::{ack, auth, connack, connect, disconnect, publish, suback, subscribe, unsubscribe};
-use crate::writer::{Sink, measure};
+use crate::writer::{Sink, measure, put_measured};
 use crate::{EncodeError, Packet, PacketId, PacketType, UserProperties, Version};
 
 /// Appends `packet` in `version`; a CONNECT in the version it names itself.
@@ -17,14 +17,15 @@ use crate::{EncodeError, Packet, PacketId, PacketType, UserProperties, Version};
 /// [`EncodeError`]; `out` is as it was.
 pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
     let body_len = measure(|count| body(packet, version, count))?;
-    out.reserve(frame_len(body_len)?);
     let flags = match packet {
         Packet::Publish(publish) => publish::flags(publish.dup, publish.qos, publish.retain),
         other => other.packet_type().flags(),
     };
-    out.u8((packet.packet_type() as u8) << 4 | flags);
-    out.variable_integer(REMAINING_LENGTH, body_len)?;
-    body(packet, version, out)
+    put_measured(out, frame_len(body_len)?, |out| {
+        out.u8((packet.packet_type() as u8) << 4 | flags);
+        out.variable_integer(REMAINING_LENGTH, body_len)?;
+        body(packet, version, out)
+    })
 }
 
 /// Bytes of what [`encode_success`] appends.
@@ -99,6 +100,7 @@ fn diagnostics(packet: &mut Packet) -> Option<(&mut Option<ByteString>, &mut Use
 pub(crate) const REMAINING_LENGTH: &str = "remaining length";
 
 /// Bytes of a packet with a body of `body_len` bytes.
+#[inline]
 pub(crate) fn frame_len(body_len: usize) -> Result<usize, EncodeError> {
     let length_len = measure(|count| count.variable_integer(REMAINING_LENGTH, body_len))?;
     Ok(1 + length_len + body_len)

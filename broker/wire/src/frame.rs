@@ -19,7 +19,7 @@ impl PublishFrame {
     ///
     /// # Errors
     /// As for [`PublishTemplate::write`].
-    pub fn new(template: &PublishTemplate, qos: QoS) -> Result<Self, EncodeError> {
+    pub fn new(template: &PublishTemplate<'_>, qos: QoS) -> Result<Self, EncodeError> {
         let packet_id = (qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
         let delivery = Delivery { qos, packet_id, ..Delivery::default() };
         let mut bytes = BytesMut::new();

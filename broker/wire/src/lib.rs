@@ -1,9 +1,9 @@
 //! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back, topics and filters.
 //!
-//! A [`Decoder`] takes packets off the front of a read buffer, [`encode`] appends one to a write buffer, and a
-//! [`PublishTemplate`] is a publish encoded once for all its subscribers. It is not a protocol engine: whatever takes
-//! more than one packet to decide (who is connected, which identifiers are in use, what an alias stands for) belongs
-//! to the session.
+//! A [`Decoder`] takes packets off the front of a read buffer, [`encode`] appends one to a write buffer, a
+//! [`PublishTemplate`] a publish as one of its subscribers gets it, and a [`PublishFrame`] as most of many do. It is
+//! not a protocol engine: whatever takes more than one packet to decide (who is connected, which identifiers are in
+//! use, what an alias stands for) belongs to the session.
 //!
 //! Invariants
 //! - what one packet may not be by the specification is refused here, with the [`ReasonCode`] to answer with,

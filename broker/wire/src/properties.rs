@@ -47,15 +47,22 @@ pub fn decode_properties(block: &[u8]) -> Result<BoxedProperties, DecodeError> {
 }
 
 impl Publish {
-    /// The same publish in one allocation of its own, so that keeping it does not keep the read buffer it came from.
+    /// The same publish in memory of its own, so that keeping it does not keep the read buffer it came from.
     pub fn detached(&self) -> Self {
+        self.detached_under(ByteString::from(&*self.topic))
+    }
+
+    /// As [`Self::detached`], under an equal `topic` that is in memory of its own already.
+    pub fn detached_under(&self, topic: ByteString) -> Self {
+        debug_assert_eq!(self.topic, topic);
         if self.properties.is_empty() {
-            return self.detached_alone();
+            let payload = Bytes::copy_from_slice(&self.payload);
+            return Self { topic, properties: BoxedProperties::default(), payload, ..*self };
         }
         let p = &*self.properties;
         let texts = || {
             let user = p.user.iter().flat_map(|(name, value)| [name, value]);
-            [&self.topic].into_iter().chain(&p.response_topic).chain(&p.content_type).chain(user)
+            p.response_topic.iter().chain(&p.content_type).chain(user)
         };
         let text_len: usize = texts().map(|text| text.len()).sum();
         let data_len = p.correlation_data.as_ref().map_or(0, Bytes::len) + self.payload.len();
@@ -69,7 +76,6 @@ impl Publish {
         // Taken off the front again in the order in which they went in.
         let mut memory = memory.freeze();
         let mut text = |original: &ByteString| same_text(original, memory.split_to(original.len()));
-        let topic = text(&self.topic);
         let response_topic = p.response_topic.as_ref().map(&mut text);
         let content_type = p.content_type.as_ref().map(&mut text);
         let user = p.user.iter().map(|(name, value)| (text(name), text(value))).collect();
@@ -84,16 +90,6 @@ impl Publish {
             ..*p
         };
         Self { topic, properties: properties.into(), payload: memory, ..*self }
-    }
-
-    /// [`Self::detached`] without properties: only topic and payload.
-    fn detached_alone(&self) -> Self {
-        let mut memory = BytesMut::with_capacity(self.topic.len() + self.payload.len());
-        memory.extend_from_slice(self.topic.as_bytes());
-        memory.extend_from_slice(&self.payload);
-        let mut payload = memory.freeze();
-        let topic = same_text(&self.topic, payload.split_to(self.topic.len()));
-        Self { topic, properties: BoxedProperties::default(), payload, ..*self }
     }
 }
 

@@ -1,24 +1,22 @@
-//! A publish encoded once for many subscribers: only what differs between them is written for each.
+//! A publish as each of its subscribers is written it: what is the same for all, and what differs.
 
 use std::num::NonZeroU16;
 
-use bytes::{Bytes, BytesMut};
-use bytestring::ByteString;
+use bytes::BytesMut;
 
 use crate::codec::publish;
 use crate::encoder::{REMAINING_LENGTH, frame_len};
-use crate::writer::{Count, Sink, length_of, measure};
+use crate::writer::{Sink, length_of, measure, put_measured};
 use crate::{EncodeError, PacketId, PacketType, Property, Publish, QoS, Version};
 
-/// A publish in one version, without what belongs to a single delivery.
-#[derive(Clone, Debug)]
-pub struct PublishTemplate {
+/// A publish in one version, without what belongs to a single delivery. Nothing is copied before it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishTemplate<'a> {
     version: Version,
-    topic: ByteString,
+    publish: &'a Publish,
     topic_len: u16,
-    /// The properties that are the same for everyone, encoded; most publishes have none.
-    properties: Box<[u8]>,
-    payload: Bytes,
+    /// Bytes of the properties that are the same for everyone; most publishes have none.
+    lasting_len: usize,
 }
 
 /// What belongs to a single delivery. MQTT 3 has only the first four.
@@ -57,22 +55,20 @@ impl TopicAlias {
     }
 }
 
-impl PublishTemplate {
-    /// Encodes what all deliveries share. Expiry, alias, identifiers, DUP, QoS and RETAIN of `publish` are not
-    /// looked at. Topic and payload are shared with `publish`, not copied.
+impl<'a> PublishTemplate<'a> {
+    /// Measures what all deliveries share. Expiry, alias, identifiers, DUP, QoS and RETAIN of `publish` are not
+    /// looked at.
     ///
     /// # Errors
     /// [`EncodeError::FieldTooLong`], impossible for what was decoded.
-    pub fn new(publish: &Publish, version: Version) -> Result<Self, EncodeError> {
+    pub fn new(publish: &'a Publish, version: Version) -> Result<Self, EncodeError> {
         let topic_len = length_of(publish::TOPIC, publish.topic.as_bytes())?;
-        let mut properties = Vec::new();
-        if version == Version::V5 && !publish.properties.is_empty() {
-            let put = |out: &mut Count| publish::put_lasting_properties(&publish.properties, out);
-            properties.reserve_exact(measure(put)?);
-            publish::put_lasting_properties(&publish.properties, &mut properties)?;
-        }
-        let (topic, payload) = (publish.topic.clone(), publish.payload.clone());
-        Ok(Self { version, topic, topic_len, properties: properties.into(), payload })
+        let lasting_len = if version == Version::V5 && !publish.properties.is_empty() {
+            measure(|count| publish::put_lasting_properties(&publish.properties, count))?
+        } else {
+            0
+        };
+        Ok(Self { version, publish, topic_len, lasting_len })
     }
 
     /// Appends the whole PUBLISH. Allocates only as `out` grows.
@@ -83,13 +79,14 @@ impl PublishTemplate {
     pub fn write(&self, delivery: &Delivery<'_>, out: &mut BytesMut) -> Result<(), EncodeError> {
         let own_len = self.own_len(delivery)?;
         let body_len = self.body_len(delivery, own_len)?;
-        out.reserve(frame_len(body_len)?);
         let flags = publish::flags(delivery.dup, delivery.qos, delivery.retain);
-        out.u8((PacketType::Publish as u8) << 4 | flags);
-        out.variable_integer(REMAINING_LENGTH, body_len)?;
-        self.put_head(delivery, own_len, out)?;
-        out.put(&self.payload);
-        Ok(())
+        put_measured(out, frame_len(body_len)?, |out| {
+            out.u8((PacketType::Publish as u8) << 4 | flags);
+            out.variable_integer(REMAINING_LENGTH, body_len)?;
+            self.put_head(delivery, own_len, out)?;
+            out.put(&self.publish.payload);
+            Ok(())
+        })
     }
 
     /// How many bytes [`Self::write`] appends, to compare with the receiver's maximum packet size.
@@ -102,14 +99,19 @@ impl PublishTemplate {
 
     /// Bytes of the properties that only this delivery has.
     fn own_len(&self, delivery: &Delivery<'_>) -> Result<usize, EncodeError> {
-        if self.version == Version::V5 { measure(|count| delivery.put_properties(count)) } else { Ok(0) }
+        if self.version == Version::V5 && delivery.has_properties() {
+            measure(|count| delivery.put_properties(count))
+        } else {
+            Ok(0)
+        }
     }
 
     fn body_len(&self, delivery: &Delivery<'_>, own_len: usize) -> Result<usize, EncodeError> {
         let head_len = measure(|count| self.put_head(delivery, own_len, count))?;
-        Ok(head_len.saturating_add(self.payload.len()))
+        Ok(head_len.saturating_add(self.publish.payload.len()))
     }
 
+    #[inline]
     fn put_head(
         &self,
         delivery: &Delivery<'_>,
@@ -120,24 +122,32 @@ impl PublishTemplate {
             Some(TopicAlias::Replace(_)) if self.version == Version::V5 => out.u16(0),
             _ => {
                 out.u16(self.topic_len);
-                out.put(self.topic.as_bytes());
+                out.put(self.publish.topic.as_bytes());
             }
         }
         if delivery.qos != QoS::AtMostOnce {
             out.u16(delivery.packet_id.ok_or(EncodeError::MissingPacketId)?.0.get());
         }
         if self.version == Version::V5 {
-            out.variable_integer("property length", own_len.saturating_add(self.properties.len()))?;
+            out.variable_integer("property length", own_len.saturating_add(self.lasting_len))?;
             if own_len > 0 {
                 delivery.put_properties(out)?;
             }
-            out.put(&self.properties);
+            if self.lasting_len > 0 {
+                publish::put_lasting_properties(&self.publish.properties, out)?;
+            }
         }
         Ok(())
     }
 }
 
 impl Delivery<'_> {
+    /// Whether MQTT 5 says more to this subscriber than to any other.
+    pub fn has_properties(&self) -> bool {
+        let Self { subscription_ids, topic_alias, message_expiry, .. } = self;
+        !subscription_ids.is_empty() || topic_alias.is_some() || message_expiry.is_some()
+    }
+
     fn put_properties(&self, out: &mut impl Sink) -> Result<(), EncodeError> {
         let alias = self.topic_alias.map(TopicAlias::number);
         out.u32_property(Property::MessageExpiryInterval, self.message_expiry);

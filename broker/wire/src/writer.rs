@@ -10,10 +10,12 @@ use crate::{EncodeError, Property, UserProperties, VARIABLE_INTEGER_MAX};
 pub(crate) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
+    #[inline]
     fn u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
+    #[inline]
     fn u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
@@ -22,6 +24,7 @@ pub(crate) trait Sink {
         self.put(&value.to_be_bytes());
     }
 
+    #[inline]
     fn variable_integer(&mut self, field: &'static str, value: usize) -> Result<(), EncodeError> {
         let mut rest = u32::try_from(value)
             .ok()
@@ -109,6 +112,7 @@ pub(crate) trait Sink {
 }
 
 /// What stands before binary data or a string.
+#[inline]
 pub(crate) fn length_of(field: &'static str, value: &[u8]) -> Result<u16, EncodeError> {
     u16::try_from(value.len()).map_err(|_| EncodeError::FieldTooLong { field, len: value.len() })
 }
@@ -130,16 +134,47 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// Room that was measured before, filled from the front.
+pub(crate) struct Room<'a>(&'a mut [u8]);
+
+impl Sink for Room<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let place = self.0.split_off_mut(..bytes.len());
+        debug_assert!(place.is_some(), "what is written is what was measured");
+        if let Some(place) = place {
+            place.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Appends the `len` bytes that `write` writes. On an error `out` is as it was.
+pub(crate) fn put_measured(
+    out: &mut BytesMut,
+    len: usize,
+    write: impl FnOnce(&mut Room<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.resize(start.saturating_add(len), 0);
+    let written = write(&mut Room(out.get_mut(start..).unwrap_or_default()));
+    if written.is_err() {
+        out.truncate(start);
+    }
+    written
+}
+
 /// Counts and keeps nothing.
 pub(crate) struct Count(usize);
 
 impl Sink for Count {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.0 = self.0.saturating_add(bytes.len());
     }
 }
 
 /// How many bytes `write` would write.
+#[inline]
 pub(crate) fn measure(
     write: impl FnOnce(&mut Count) -> Result<(), EncodeError>,
 ) -> Result<usize, EncodeError> {

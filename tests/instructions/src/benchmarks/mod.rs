@@ -40,7 +40,7 @@ pub(crate) const ALL: &[Benchmark] = &[
     benchmark("rules/1", rules::one),
     benchmark("rules/all", || rules::all(0)),
     benchmark("rules/all/10k-patients", || rules::all(10_000)),
-    benchmark("encode/template", wire::template),
+    benchmark("encode/frame", wire::frame),
     benchmark("encode/delivery", wire::write),
     benchmark("audit/leaf", journal::leaf),
     benchmark("deliver/qos0/1-to-1", || broker::deliver_qos0(1)),

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
 use wardline_wire::{
-    Connect, ConnectProperties, Decoder, Delivery, PACKET_SIZE_MAX, Packet, PacketId, Publish,
+    Connect, ConnectProperties, Decoder, Delivery, PACKET_SIZE_MAX, Packet, PacketId, Publish, PublishFrame,
     PublishTemplate, QoS, Version, encode,
 };
 
@@ -102,41 +102,40 @@ impl Operation for Decode {
     }
 }
 
-struct Template {
+struct Frame {
     publish: Publish,
 }
 
 /// What the subscribers of a publish share.
-pub(super) fn template() -> Box<dyn Operation> {
-    Box::new(Template { publish: publish(TOPIC, QoS::AtLeastOnce, 64) })
+pub(super) fn frame() -> Box<dyn Operation> {
+    Box::new(Frame { publish: publish(TOPIC, QoS::AtLeastOnce, 64) })
 }
 
-impl Operation for Template {
+impl Operation for Frame {
     fn run(&mut self) -> usize {
         let template = PublishTemplate::new(&self.publish, Version::V5);
-        usize::from(template.is_ok())
+        let frame = template.and_then(|template| PublishFrame::new(&template, QoS::AtLeastOnce));
+        frame.map_or(0, |frame| frame.encoded_len())
     }
 
     fn restore(&mut self) {}
 }
 
 struct Write {
-    template: PublishTemplate,
+    publish: Publish,
     out: BytesMut,
 }
 
 /// What each of them gets.
 pub(super) fn write() -> Box<dyn Operation> {
-    let template = PublishTemplate::new(&publish(TOPIC, QoS::AtLeastOnce, 64), Version::V5)
-        .expect("the publish can be encoded");
-    Box::new(Write { template, out: BytesMut::with_capacity(1_024) })
+    Box::new(Write { publish: publish(TOPIC, QoS::AtLeastOnce, 64), out: BytesMut::with_capacity(1_024) })
 }
 
 impl Operation for Write {
     fn run(&mut self) -> usize {
         let delivery = Delivery { qos: QoS::AtLeastOnce, packet_id: Some(PACKET_ID), ..Delivery::default() };
-        let written = self.template.write(&delivery, &mut self.out);
-        usize::from(written.is_ok())
+        let template = PublishTemplate::new(&self.publish, Version::V5);
+        usize::from(template.is_ok_and(|template| template.write(&delivery, &mut self.out).is_ok()))
     }
 
     fn restore(&mut self) {
