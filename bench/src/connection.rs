@@ -53,6 +53,9 @@ fn reason_text(code: u8) -> String {
         .map_or_else(|| format!("reason 0x{code:02X}"), |reason| reason.text().to_owned())
 }
 
+/// For so long a broker may take the last acknowledgements, and to let a connection go.
+pub(crate) const LEAVE: Duration = Duration::from_secs(1);
+
 /// A connection that was let in.
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
+use crate::connection::{Connection, LEAVE, ignore};
 use crate::dial::Dialer;
 use crate::flow::Progress;
 use crate::meter::{Measured, SharedMeter};
@@ -100,6 +102,22 @@ pub(crate) struct Station {
 }
 
 impl Station {
+    /// Holds a connection on which nothing is counted, until all leave.
+    pub(crate) async fn hold(&self, mut connection: Connection, client_id: &str) {
+        let mut leave = std::pin::pin!(self.reached(Phase::Leave));
+        loop {
+            tokio::select! {
+                () = &mut leave => break,
+                read = connection.read(ignore) => {
+                    if let Err(ended) = read {
+                        return self.meter.lock().ended(client_id, &ended);
+                    }
+                }
+            }
+        }
+        let _ = timeout(LEAVE, connection.leave()).await;
+    }
+
     pub(crate) async fn tell(&self, event: Event) {
         // Nobody listens any more only when the run has failed.
         let _ = self.events.send(event).await;

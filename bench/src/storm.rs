@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::ignore;
 use crate::crew::{Crew, Event, Phase, Shared, Station, Times};
 use crate::dial::{Access, DialError};
 use crate::meter;
@@ -16,8 +15,6 @@ use crate::schedule::{Schedule, Timer};
 
 /// Longest between two connections: longer than any is waited for.
 const SILENCE: Duration = Duration::from_secs(120);
-/// For so long a broker may take to let one go.
-const LEAVE: Duration = Duration::from_secs(1);
 
 /// Opens the plan's connections, holds them, and tells what it took.
 pub(crate) async fn run(
@@ -128,17 +125,6 @@ async fn hold(station: Station, client_id: String, access: Access, due_ns: Optio
         }
     };
     station.tell(Event::Attempted).await;
-    let Some(mut connection) = connected else { return };
-    let mut leave = std::pin::pin!(station.reached(Phase::Leave));
-    loop {
-        tokio::select! {
-            () = &mut leave => break,
-            read = connection.read(ignore) => {
-                if let Err(ended) = read {
-                    return station.meter.lock().ended(&client_id, &ended);
-                }
-            }
-        }
-    }
-    let _ = timeout(LEAVE, connection.leave()).await;
+    let Some(connection) = connected else { return };
+    station.hold(connection, &client_id).await;
 }

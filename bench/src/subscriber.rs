@@ -1,11 +1,9 @@
 //! A connection that subscribes, and counts; and one that only holds subscriptions.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 use wardline_wire::{PacketType, QoS};
 
-use crate::connection::{Connection, Ended, answer, ignore};
+use crate::connection::{Connection, Ended, LEAVE, answer};
 use crate::crew::{Event, Heard, Phase, Shared, Station};
 use crate::dial::DialError;
 use crate::message::{Stamp, topic};
@@ -14,9 +12,6 @@ use crate::plan::Scenario;
 use crate::scan::{Scanned, Scanner};
 use crate::track::{Arrival, Counts, Track};
 use crate::ward::{Heard as HeardAlert, unit};
-
-/// For so long a broker may take the last acknowledgements.
-const LEAVE: Duration = Duration::from_secs(1);
 
 /// Which subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +75,8 @@ pub(crate) async fn hold(station: Station, number: u32, subscriptions: std::ops:
     let client_id = format!("{prefix}-hold-{number}");
     // Matches the levels of a topic, so that each publish is led to it, and one more that no topic has.
     let filters = subscriptions.map(|number| format!("+/{number:07}/{prefix}"));
-    let Some(mut connection) = enter(&station, "device", &client_id, filters).await else { return };
-    let mut leave = std::pin::pin!(station.reached(Phase::Leave));
-    loop {
-        tokio::select! {
-            () = &mut leave => break,
-            read = connection.read(ignore) => {
-                if let Err(ended) = read {
-                    return station.meter.lock().ended(&client_id, &ended);
-                }
-            }
-        }
-    }
-    let _ = timeout(LEAVE, connection.leave()).await;
+    let Some(connection) = enter(&station, "device", &client_id, filters).await else { return };
+    station.hold(connection, &client_id).await;
 }
 
 async fn enter(
