@@ -48,7 +48,7 @@ pub struct Identity {
     /// The one principal that all credentials name.
     pub principal: Principal,
     /// What the token says, if one was demanded.
-    pub claims: Option<Claims>,
+    pub claims: Option<Box<Claims>>,
     /// Of the connection's certificate, if it has one.
     pub thumbprint: Option<Thumbprint>,
 }
@@ -79,7 +79,7 @@ pub fn authenticate(
         Require::Certificate => (certified()?, None),
         Require::Token => {
             let claims = claimed()?;
-            (claims.principal.clone(), Some(claims))
+            (claims.principal.clone(), Some(Box::new(claims)))
         }
         Require::Both => {
             let principal = certified()?;
@@ -87,7 +87,7 @@ pub fn authenticate(
             if principal != claims.principal {
                 return Err(AuthError::Disagree { certificate: principal, token: claims.principal });
             }
-            (principal, Some(claims))
+            (principal, Some(Box::new(claims)))
         }
     };
     Ok(Identity { principal, claims, thumbprint })
@@ -107,7 +107,7 @@ pub fn reauthenticate(
     if claims.principal != identity.principal {
         return Err(AuthError::OtherPrincipal { was: identity.principal.clone(), token: claims.principal });
     }
-    Ok(Identity { claims: Some(claims), ..identity.clone() })
+    Ok(Identity { claims: Some(Box::new(claims)), ..identity.clone() })
 }
 
 /// Why nobody was let in. The text goes to the audit record and never holds a credential.

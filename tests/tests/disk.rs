@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests assert as tests do")]
 
 use std::fs::{self, File};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
-use wardline_tests::{Broker, DEADLINE, Exit, Heard, RawClient, Site, ack, connect, record, wardline};
-use wardline_wire::{Packet, Publish, Version};
+use wardline_tests::{
+    Broker, DEADLINE, Exit, Heard, RawClient, Site, ack, connect, packet_id, record, wardline,
+};
+use wardline_wire::{Packet, Publish, PublishProperties, QoS, Version};
 
 const READING: &str = "telemetry/icu-3/b12/mon-12/spo2";
 /// What staff say is no telemetry.
@@ -251,6 +254,18 @@ impl SmallDisk {
     }
 }
 
+/// Publishes to the topic that alias 1 stands for, which a `topic` gives it.
+fn aliased(client: &mut RawClient, topic: &'static str, id: u16) {
+    let properties = PublishProperties { topic_alias: NonZeroU16::new(1), ..PublishProperties::default() };
+    client.send(&Packet::Publish(Publish {
+        qos: QoS::AtLeastOnce,
+        topic: topic.into(),
+        packet_id: Some(packet_id(id)),
+        properties: properties.into(),
+        ..Publish::default()
+    }));
+}
+
 #[test]
 fn telemetry_goes_on_by_itself_once_the_disk_has_room_again() {
     let disk = SmallDisk::new("size=32m");
@@ -259,6 +274,8 @@ fn telemetry_goes_on_by_itself_once_the_disk_has_room_again() {
     pager.subscribe("wardline/alarms/#");
     let mut monitor = RawClient::connected(broker.address("lab"), Version::V5, "monitor");
     monitor.deliver(READING, "97", 1);
+    aliased(&mut pager, NOTE, 1);
+    assert_eq!(pager.receive(), Packet::PubAck(ack(1)));
 
     // Another program takes all but a part of what is reserved.
     let ballast = disk.data(&broker).join("ballast");
@@ -273,7 +290,8 @@ fn telemetry_goes_on_by_itself_once_the_disk_has_room_again() {
     monitor.send_publish(READING, b"95", 3);
     let withheld = || broker.metric::<u64>("wardline_telemetry_withheld_total");
     until("a reading that waits", &broker, || withheld() > 0);
-    pager.deliver(NOTE, "{}", 1);
+    aliased(&mut pager, "", 2); // By the alias that it gave its topic while there was room.
+    assert_eq!(pager.receive(), Packet::PubAck(ack(2)));
     assert!(is_silent(&mut monitor));
 
     drop(file);

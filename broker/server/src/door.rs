@@ -189,7 +189,7 @@ impl Door {
                 principal: identity.principal.to_string(),
             });
         }
-        let grants = Arc::new(locks.policy.grants(&identity.principal, identity.claims.as_ref()));
+        let grants = Arc::new(locks.policy.grants(&identity.principal, identity.claims.as_deref()));
         Ok(Admitted { identity, chain, grants })
     }
 
@@ -212,7 +212,7 @@ impl Door {
             tls.verify(&admitted.chain, now)
                 .map_err(|error| format!("the client certificate is not good any more: {error}"))?;
         }
-        admitted.grants = Arc::new(locks.policy.grants(principal, admitted.identity.claims.as_ref()));
+        admitted.grants = Arc::new(locks.policy.grants(principal, admitted.identity.claims.as_deref()));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What becomes of telemetry while the journal's room runs short: it waits with whoever sends it, and nothing of it is
 //! dropped or acknowledged. Alerts, responses, what staff say and what changes somebody's care go on.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use wardline_core::{Lane, Limits};
 use wardline_journal::{NEAR_ROOM_PERCENT, Pressure, RESERVED_ROOM_PERCENT, Space};
@@ -46,11 +46,12 @@ impl Restraint {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     /// Topic aliases that stand for something else.
-    urgent_aliases: HashSet<u16>,
+    urgent_aliases: BTreeSet<u16>,
 }
 
 impl Telemetry {
-    /// Whether a publish of `principal` is telemetry. Every publish of the client is to be shown, in order.
+    /// Whether a publish of `principal` is telemetry. Every publish of the client that has a topic
+    /// alias is to be shown, in order.
     pub fn includes(&mut self, publish: &Publish, principal: &str, limits: &Limits) -> bool {
         let alias = publish.properties.topic_alias;
         if publish.topic.is_empty() {

@@ -13,49 +13,61 @@ const BYTES_MAX: usize = 64 * 1_024;
 /// So many publishes at most.
 const PACKETS_MAX: usize = 256;
 
-/// In the order in which it came.
+/// In the order in which it came. Nothing, as nearly always, takes nearly no room.
 #[derive(Debug, Default)]
-pub struct Withheld {
+pub struct Withheld(Option<Box<Waiting>>);
+
+#[derive(Debug)]
+struct Waiting {
     packets: VecDeque<(Packet, usize)>,
     bytes: usize,
     /// The last one gives a topic alias its meaning, or uses it: nothing may pass it.
     last: bool,
-    again: Option<Instant>,
+    again: Instant,
 }
 
 impl Withheld {
     /// Whether nothing more is to be read.
     pub fn is_full(&self) -> bool {
-        self.last || self.bytes >= BYTES_MAX || self.packets.len() >= PACKETS_MAX
+        let full = |waiting: &Waiting| {
+            waiting.last || waiting.bytes >= BYTES_MAX || waiting.packets.len() >= PACKETS_MAX
+        };
+        self.0.as_deref().is_some_and(full)
     }
 
     /// Puts a publish, which is `bytes` long, behind the others; asked for again from [`WITHHELD_PAUSE`] after `now` on. Kept is
     /// a copy, not the buffer it was read into.
     pub fn push(&mut self, publish: &Publish, bytes: usize, now: Instant) {
-        self.last = publish.properties.topic_alias.is_some();
-        self.bytes += bytes;
-        self.packets.push_back((Packet::Publish(publish.detached()), bytes));
+        let waiting = self.0.get_or_insert_with(|| {
+            Box::new(Waiting { packets: VecDeque::new(), bytes: 0, last: false, again: now })
+        });
+        waiting.last = publish.properties.topic_alias.is_some();
+        waiting.bytes += bytes;
+        waiting.packets.push_back((Packet::Publish(publish.detached()), bytes));
         self.wait(now);
     }
 
     /// Takes out the first.
     pub fn pop(&mut self) -> Option<(Packet, usize)> {
-        let (packet, bytes) = self.packets.pop_front()?;
-        self.bytes -= bytes;
-        if self.packets.is_empty() {
-            (self.last, self.again) = (false, None);
+        let waiting = self.0.as_deref_mut()?;
+        let (packet, bytes) = waiting.packets.pop_front()?;
+        waiting.bytes -= bytes;
+        if waiting.packets.is_empty() {
+            self.0 = None;
         }
         Some((packet, bytes))
     }
 
     /// There is still no room.
     pub fn wait(&mut self, now: Instant) {
-        self.again = (!self.packets.is_empty()).then(|| now + WITHHELD_PAUSE);
+        if let Some(waiting) = &mut self.0 {
+            waiting.again = now + WITHHELD_PAUSE;
+        }
     }
 
     /// When it is to be looked at again; `None` while nothing waits.
     pub fn again(&self) -> Option<Instant> {
-        self.again
+        self.0.as_deref().map(|waiting| waiting.again)
     }
 }
 

@@ -165,7 +165,7 @@ fn inspect(args: &Inspect, now: Timestamp, input: &mut dyn Read, out: &mut dyn W
         return Err(Failure::failed(""));
     }
     let Identity { principal, claims, .. } = &identity;
-    text += &describe_grants(&policy.grants(principal, claims.as_ref()));
+    text += &describe_grants(&policy.grants(principal, claims.as_deref()));
     write(out, &text)
 }
 

@@ -84,20 +84,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(None) => return Heard { slow, end: End::Input },
                 Err(error) => return Heard { slow, end: End::Unreadable(error) },
             };
-            let packet = match (packet, restraint) {
-                (packet, Restraint::None) => packet,
-                (Packet::Publish(publish), _) if self.is_telemetry(&publish, node) => {
-                    if let Restraint::Slow(rest) = restraint {
-                        slow = Some(rest);
-                        Packet::Publish(publish)
-                    } else {
+            // A topic alias that is given its meaning now may be used when there is little room.
+            if let Packet::Publish(publish) = &packet
+                && (restraint != Restraint::None || publish.properties.topic_alias.is_some())
+                && self.is_telemetry(publish, node)
+            {
+                match restraint {
+                    Restraint::None => {}
+                    Restraint::Slow(rest) => slow = Some(rest),
+                    Restraint::Withhold => {
                         node.metrics().telemetry_withheld.inc();
-                        self.withheld.push(&publish, bytes, now);
+                        self.withheld.push(publish, bytes, now);
                         continue;
                     }
                 }
-                (packet, _) => packet,
-            };
+            }
             self.pace.heard(&packet, bytes, now);
             match packet {
                 // What follows it may be judged by other grants.
