@@ -3,7 +3,7 @@
 //! A kernel lets a thread that computes go on for milliseconds before one that was woken gets its processor. So these
 //! threads have a low priority, and offer the processor at each end of a piece.
 
-use std::{io, thread};
+use std::{io, sync::mpsc, thread};
 
 use tokio::sync::oneshot;
 
@@ -30,6 +30,36 @@ pub(crate) fn spawn<T: Send + 'static>(
         let _ = tell.send(work());
     })?;
     Ok(done)
+}
+
+/// A thread for one piece of work after another; it ends when this is dropped.
+pub(crate) struct Worker {
+    work: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// As [`spawn`].
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let (work, pieces) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        spawn(name, move || pieces.into_iter().for_each(|piece| piece()))?;
+        Ok(Self { work })
+    }
+
+    /// Does `work`, which may block, when what came before is done. The receiver fails if that or `work` panics.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (tell, done) = oneshot::channel();
+        // A thread that has ended drops `tell`.
+        let _ = self.work.send(Box::new(move || {
+            let _ = tell.send(work());
+        }));
+        done
+    }
 }
 
 /// Lets another thread have the processor, if one waits for it.
@@ -62,5 +92,15 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_work_that_panics_is_told() {
         assert!(spawn::<()>("panics", || panic!("as the test wants")).unwrap().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_worker_keeps_its_thread_and_the_order_and_after_a_panic_everybody_is_told() {
+        let worker = Worker::start("works").unwrap();
+        let thread = || thread::current().id();
+        let (first, second) = (worker.call(thread), worker.call(thread));
+        assert_eq!(first.await.unwrap(), second.await.unwrap());
+        assert!(worker.call::<()>(|| panic!("as the test wants")).await.is_err());
+        assert!(worker.call(thread).await.is_err());
     }
 }

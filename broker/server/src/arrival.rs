@@ -12,6 +12,7 @@ use tokio::{
 use wardline_core::Limit;
 
 use crate::{
+    ahead::Ahead,
     clock,
     config::Listener,
     connection,
@@ -60,7 +61,7 @@ pub async fn serve(
     let Some(lock) = door.locks.borrow().tls.clone() else {
         return carry(stream, arrival, listener, door, node).await;
     };
-    let handshake = Box::pin(tls::accept(&lock, stream, clock::now));
+    let handshake = Box::pin(tls::accept(&lock, Ahead::new(stream), clock::now));
     let served = match within(deadline, "TLS handshake", handshake).await {
         Ok((stream, chain)) => carry(stream, Arrival { chain, ..arrival }, listener, door, node),
         Err(text) => return refused(&node, &door, &arrival, &text),
@@ -84,7 +85,8 @@ where
         return Box::pin(connection::run(stream, arrival, door, node));
     }
     Box::pin(async move {
-        let accepted = websocket::accept(stream, &listener.origins, door.limits.client.max_packet);
+        let accepted =
+            websocket::accept(Ahead::new(stream), &listener.origins, door.limits.client.max_packet);
         let served = match within(arrival.deadline, "WebSocket handshake", Box::pin(accepted)).await {
             Ok(stream) => Box::pin(connection::run(stream, arrival, door, node)),
             Err(text) => return refused(&node, &door, &arrival, &text),

@@ -9,6 +9,7 @@
 //! - a client is known ([`door`]) before the core hears of it.
 
 pub mod ace;
+pub mod ahead;
 pub mod alarms;
 pub mod arrival;
 pub mod audited;

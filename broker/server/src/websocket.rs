@@ -24,8 +24,8 @@ pub use handshake::{HandshakeError, Origins, OriginsError};
 /// A message may carry many packets. It is held whole before its bytes are read, so this bounds memory where packets are
 /// small; where they may be larger, a message may be as large as a packet.
 const MESSAGE_BYTES_MIN: usize = 64 * 1_024;
-/// Bytes taken from a socket at once; allocated for each connection.
-const READ_BYTES: usize = 16 * 1_024;
+/// What each connection keeps to read into. Small, as the stream below is read ahead where that costs a system call.
+const READ_BYTES: usize = 2 * 1_024;
 /// Bytes of a frame sent. One frame at most waits in here, and an alert cannot pass it.
 const FRAME_BYTES: usize = 16 * 1_024;
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::connection::{Connection, Kind, Raw, Value, database_error};
 use super::sqlite::File;
 use super::{Access, Source, Store, StoreError, copy, schema};
-use crate::background;
+use crate::background::Worker;
 use crate::batch::Batch;
 use crate::checkpoint::SignedCheckpoint;
 use crate::heads::{self, StoredHead};
@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     connection: Connection,
     node: u16,
     epoch: i64,
+    /// Where a SQLite file is written to; started with the first batch.
+    worker: Option<Worker>,
 }
 
 /// Where a record stands.
@@ -75,13 +77,13 @@ impl Writer {
         let size = connection.fetch_one(sql, &[node_value(node)], &[Kind::Int], doing).await?;
         let checkpointed = size.and_then(|cells| cells.int(0).ok()).unwrap_or_default().cast_unsigned();
         connection.script("COMMIT", doing).await?;
-        Ok((Self { connection, node, epoch }, Position { range, checkpointed }))
+        Ok((Self { connection, node, epoch, worker: None }, Position { range, checkpointed }))
     }
 
     /// The same writer on a new connection, after the old one was lost.
     pub(crate) async fn reconnect(store: &Store, node: u16, epoch: i64) -> Result<Self, StoreError> {
         let connection = store.connect(Access::Write).await?;
-        Ok(Self { connection, node, epoch })
+        Ok(Self { connection, node, epoch, worker: None })
     }
 
     /// Which claim this writer works under.
@@ -141,16 +143,21 @@ impl Writer {
 
     /// As [`Self::add_by_copy`].
     async fn add_to_file(
-        &self,
+        &mut self,
         file: File,
         batch: &Arc<Batch>,
         advance: Statement,
         heads: Vec<Statement>,
     ) -> Result<bool, StoreError> {
-        let failed = |source: Source| database_error(self.connection.name(), ADDING, source);
+        let name = self.connection.name().to_owned();
+        let failed = |source: Source| database_error(&name, ADDING, source);
         let (batch, node) = (Arc::clone(batch), self.node);
-        let adding = background::spawn("audit-writer", move || file.add(node, &batch, &advance, &heads));
-        let added = adding.map_err(|none| failed(none.into()))?.await.map_err(|lost| failed(lost.into()))?;
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            none => none.insert(Worker::start("audit-writer").map_err(|no_thread| failed(no_thread.into()))?),
+        };
+        let adding = worker.call(move || file.add(node, &batch, &advance, &heads));
+        let added = adding.await.map_err(|lost| failed(lost.into()))?;
         added.map_err(|source| failed(source.into()))
     }
 
