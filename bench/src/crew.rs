@@ -13,6 +13,7 @@ use crate::flow::Progress;
 use crate::meter::{Measured, SharedMeter};
 use crate::plan::Plan;
 use crate::schedule::Clock;
+use crate::timer::Timer;
 use crate::track::Counts;
 use crate::ward::Ward;
 
@@ -97,6 +98,8 @@ pub(crate) struct Heard {
 pub(crate) struct Station {
     pub(crate) shared: Arc<Shared>,
     pub(crate) meter: SharedMeter,
+    /// The thread's.
+    pub(crate) timer: Timer,
     phase: watch::Receiver<Phase>,
     events: mpsc::Sender<Event>,
 }
@@ -169,9 +172,15 @@ impl Crew {
                 runtime.on_thread_park(move || std::thread::sleep(pause));
             }
             let runtime = runtime.enable_all().build()?;
+            let timer = {
+                let _within = runtime.enter();
+                Timer::new(shared.clock)?
+            };
+            runtime.spawn(timer.clone().run());
             let station = Station {
                 shared: Arc::clone(shared),
                 meter: meter.clone(),
+                timer,
                 phase: told.clone(),
                 events: events.clone(),
             };

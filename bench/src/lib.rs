@@ -42,6 +42,7 @@ pub mod schedule;
 mod storm;
 mod subscriber;
 mod table;
+mod timer;
 pub mod track;
 pub mod ward;
 mod window;

@@ -13,7 +13,8 @@ use crate::message::Message;
 use crate::meter::{Measured, SharedMeter};
 use crate::plan::Scenario;
 use crate::scan::{Scanned, Scanner};
-use crate::schedule::{Schedule, Timer};
+use crate::schedule::Schedule;
+use crate::timer::Timer;
 use crate::ward::Readings;
 use crate::window::Window;
 
@@ -31,7 +32,7 @@ const REFUSED: u8 = 0x80;
 pub(crate) async fn publish(station: Station, number: u32) {
     let client_id = station.shared.plan.publisher_id(number);
     let prepared = prepare(&station.shared, &client_id, number).await;
-    let (guest, content, timer) = match prepared {
+    let (guest, content) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return station.tell(Event::Failed(format!("{client_id}: {error}"))).await,
     };
@@ -59,7 +60,7 @@ pub(crate) async fn publish(station: Station, number: u32) {
             refused: 0,
         },
     };
-    if let Err(ended) = publisher.run(&mut connection, timer).await {
+    if let Err(ended) = publisher.run(&mut connection, &station.timer).await {
         station.meter.lock().ended(&client_id, &ended);
     }
     let published = publisher.published();
@@ -69,11 +70,7 @@ pub(crate) async fn publish(station: Station, number: u32) {
     let _ = timeout(LOOK, connection.leave()).await;
 }
 
-async fn prepare(
-    shared: &Shared,
-    client_id: &str,
-    number: u32,
-) -> Result<(Guest, Content, Timer), DialError> {
+async fn prepare(shared: &Shared, client_id: &str, number: u32) -> Result<(Guest, Content), DialError> {
     let plan = &shared.plan;
     let content = match &shared.ward {
         None => {
@@ -82,7 +79,7 @@ async fn prepare(
         Some(ward) => Content::Readings(Readings::new(ward.clone(), number, plan.version, plan.qos)?),
     };
     let guest = shared.dialer.connect(client_id, shared.dialer.access("device", client_id)?).await?;
-    Ok((guest, content, Timer::new()?))
+    Ok((guest, content))
 }
 
 /// What is sent.
@@ -113,7 +110,7 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    async fn run(&mut self, connection: &mut Connection, mut timer: Timer) -> Result<(), Ended> {
+    async fn run(&mut self, connection: &mut Connection, timer: &Timer) -> Result<(), Ended> {
         let shared = self.shared;
         let acknowledged = shared.plan.qos != QoS::AtMostOnce;
         let progress = &shared.progress[self.number as usize];
@@ -146,7 +143,7 @@ impl Publisher<'_> {
             tokio::select! {
                 read = connection.read(|packets: &mut _, output: &mut _| self.answers.take(packets, output, shared)) => read?,
                 () = progress.reached(self.credit.worth_waking(self.sent)), if waits_for_subscribers => {}
-                waited = timer.wait(shared.clock, next_ns.unwrap_or_default()), if next_ns.is_some() => waited?,
+                () = timer.wait(next_ns.unwrap_or_default()), if next_ns.is_some() => {}
                 _ = look.tick() => {
                     let moved = self.moved();
                     still = if moved == last_look { still + LOOK } else { Duration::ZERO };

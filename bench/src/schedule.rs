@@ -1,10 +1,6 @@
-//! When each message of a fixed rate is due, and a timer exact enough to send it then.
+//! When each message of a fixed rate is due.
 
-use std::io;
 use std::time::{Duration, Instant};
-
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use tokio::io::unix::AsyncFd;
 
 /// The time of a run: nanoseconds since it was made ready.
 #[derive(Clone, Copy, Debug)]
@@ -80,52 +76,6 @@ impl Schedule {
     }
 }
 
-/// A timer of the kernel, where those of the runtime are a millisecond coarse.
-#[derive(Debug)]
-pub(crate) struct Timer {
-    timer: AsyncFd<rustix::fd::OwnedFd>,
-}
-
-impl Timer {
-    /// # Errors
-    /// What the system says when it has no more timers to give.
-    pub(crate) fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        #[expect(
-            deprecated,
-            reason = "an OwnedFd stays open while it is owned; what replaces this needs `unsafe`"
-        )]
-        Ok(Self { timer: AsyncFd::new(timer)? })
-    }
-
-    /// Returns at `at_ns`, at once if that is over.
-    ///
-    /// # Errors
-    /// What the system says; not known to happen.
-    pub(crate) async fn wait(&mut self, clock: Clock, at_ns: u64) -> io::Result<()> {
-        let Some(wait_ns) = at_ns.checked_sub(clock.now_ns()).filter(|&ns| ns > 0) else { return Ok(()) };
-        let wait = Duration::from_nanos(wait_ns);
-        let value = Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        rustix::time::timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-        loop {
-            let mut ready = self.timer.readable().await?;
-            let read = ready.try_io(|timer| {
-                let mut expirations = [0; size_of::<u64>()];
-                Ok(rustix::io::read(timer, &mut expirations)?)
-            });
-            match read {
-                Ok(read) => return read.map(|_| ()),
-                Err(_not_yet) => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -173,19 +123,5 @@ mod tests {
                 .sum();
             prop_assert!(parts.abs_diff(whole) <= 1, "{} is not {}", parts, whole);
         }
-    }
-
-    #[test]
-    fn the_timer_returns_no_earlier_than_asked() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (clock, mut timer) = (Clock::start(), Timer::new().unwrap());
-            for wait_ns in [300_000, 0, 2_000_000] {
-                let at_ns = clock.now_ns() + wait_ns;
-                timer.wait(clock, at_ns).await.unwrap();
-                assert!(clock.now_ns() >= at_ns);
-            }
-            timer.wait(clock, 0).await.unwrap();
-        });
     }
 }

@@ -11,7 +11,7 @@ use crate::dial::{Access, DialError};
 use crate::meter;
 use crate::report::{Connections, Percentiles, Report};
 use crate::run::{BenchError, Look, Watch, ns};
-use crate::schedule::{Schedule, Timer};
+use crate::schedule::Schedule;
 
 /// Longest between two connections: longer than any is waited for.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -89,9 +89,8 @@ async fn work(thread: usize, station: Station) {
             Ok::<_, DialError>((number, client_id, access))
         })
         .collect();
-    let prepared = clients.and_then(|clients| Ok((clients, Timer::new()?)));
-    let (clients, mut timer) = match prepared {
-        Ok(prepared) => prepared,
+    let clients = match clients {
+        Ok(clients) => clients,
         Err(error) => return station.tell(Event::Failed(error.to_string())).await,
     };
     station.tell(Event::Ready).await;
@@ -100,9 +99,7 @@ async fn work(thread: usize, station: Station) {
     let mut connections = JoinSet::new();
     for (number, client_id, access) in clients {
         let due_ns = schedule.map_or(begin_ns, |schedule| schedule.at(number.into()));
-        if let Err(error) = timer.wait(shared.clock, due_ns).await {
-            station.meter.lock().ended(&client_id, &error);
-        }
+        station.timer.wait(due_ns).await;
         let due_ns = schedule.map(|_| due_ns);
         connections.spawn(hold(station.clone(), client_id, access, due_ns));
     }

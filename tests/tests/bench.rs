@@ -269,3 +269,16 @@ fn swallow(mut stream: TcpStream) {
         }
     }
 }
+
+#[test]
+fn a_report_that_finds_no_place_is_noticed_before_the_load() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("missing/report.json");
+    let mut command = wardline();
+    // Nobody listens there, which would be said next.
+    command.args(["bench", "fan-in", "--url", "mqtt://127.0.0.1:1", "--json"]).arg(&place);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("--json") && said.contains("missing/report.json"), "{said}");
+}

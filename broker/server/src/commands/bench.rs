@@ -1,8 +1,8 @@
 //! `wardline bench`: load on any MQTT broker, and what it cost.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const WINDOW_RATE: u16 = 1_024;
 const PAUSE_US: u64 = 200;
 /// What standard error hears when all clients are connected.
 const BEGINS: &str = "the load begins\n";
-/// Descriptors that are not connections: timers of the publishers come on top.
+/// Descriptors that are not connections.
 const DESCRIPTORS_KEPT: u64 = 64;
 
 /// Options of `wardline bench`.
@@ -161,28 +161,50 @@ pub fn run(args: Args) -> Outcome {
              for fewer connections"
         )));
     }
+    let json = args.json.as_deref().map(Output::open).transpose()?;
     let broker = Broker { url: args.url.to_string(), host: args.url.host.clone(), port: args.url.port };
     // For who measures other processes meanwhile; that nobody reads it is no reason to stop.
     let begins = || drop(print(&mut std::io::stderr(), BEGINS));
     let report = wardline_bench::run(&plan, &broker, accesses(&args)?, begins)
         .map_err(|error| Failure::failed(error.to_string()))?;
-    tell(&report, args.json.as_deref())?;
+    tell(&report, json)?;
     // The report has said what is wrong.
     if report.complete { Ok(()) } else { Err(Failure::failed("")) }
 }
 
-fn tell(report: &Report, json: Option<&std::path::Path>) -> Outcome {
+/// Where the JSON goes. Opened before the load begins: a report that finds no place would be of no use.
+enum Output<'a> {
+    Stdout,
+    File(&'a Path, File),
+}
+
+impl<'a> Output<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stdout);
+        }
+        let file = File::create(path)
+            .map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))?;
+        Ok(Self::File(path, file))
+    }
+}
+
+fn tell(report: &Report, json: Option<Output<'_>>) -> Outcome {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
-    let Some(path) = json else { return print(&mut std::io::stdout(), &report.to_string()) };
+    let Some(output) = json else { return print(&mut std::io::stdout(), &report.to_string()) };
     let mut text =
         serde_json::to_string_pretty(report).map_err(|error| failed("cannot write JSON", &error))?;
     text.push('\n');
-    if path.as_os_str() == "-" {
-        print(&mut std::io::stderr(), &report.to_string())?;
-        return print(&mut std::io::stdout(), &text);
+    match output {
+        Output::Stdout => {
+            print(&mut std::io::stderr(), &report.to_string())?;
+            print(&mut std::io::stdout(), &text)
+        }
+        Output::File(path, mut file) => {
+            print(&mut std::io::stdout(), &report.to_string())?;
+            file.write_all(text.as_bytes()).map_err(|error| failed(&path.display().to_string(), &error))
+        }
     }
-    print(&mut std::io::stdout(), &report.to_string())?;
-    fs::write(path, text).map_err(|error| failed(&path.display().to_string(), &error))
 }
 
 fn print(to: &mut impl Write, text: &str) -> Outcome {
@@ -253,15 +275,10 @@ fn plan(args: &Args) -> Plan {
     }
 }
 
-/// Each publisher has a timer beside its connection.
 fn descriptors_for(plan: &Plan) -> u64 {
     let connections = match plan.scenario {
         Scenario::Connect => u64::from(plan.connections),
-        _ => {
-            2 * u64::from(plan.publishers)
-                + u64::from(plan.subscribers)
-                + u64::from(plan.subscriptions) / 1_000
-        }
+        _ => u64::from(plan.publishers) + u64::from(plan.subscribers) + u64::from(plan.subscriptions) / 1_000,
     };
     connections + DESCRIPTORS_KEPT
 }
