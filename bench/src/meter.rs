@@ -58,6 +58,8 @@ pub(crate) struct Meter {
     pub(crate) sent_measured: u64,
     /// From sending, or its due time, to a subscriber: messages due while it was measured.
     pub(crate) latency: Latencies,
+    /// From its due time to being written, at a fixed rate.
+    pub(crate) sent_late: Latencies,
     /// From sending, or its due time, to the last acknowledgement.
     pub(crate) acknowledgement: Latencies,
     /// From the due time to CONNACK.
@@ -80,6 +82,7 @@ impl Meter {
         self.delivered_measured += other.delivered_measured;
         self.sent_measured += other.sent_measured;
         self.latency.add(&other.latency);
+        self.sent_late.add(&other.sent_late);
         self.acknowledgement.add(&other.acknowledgement);
         self.connect.add(&other.connect);
         self.ended += other.ended;

@@ -192,7 +192,7 @@ impl Publisher<'_> {
 
     /// Appends the next messages, which are due or, without a schedule, sent now.
     fn append(&mut self, output: &mut Vec<u8>, batch: u64, now_ns: u64) {
-        let mut sent_measured = 0;
+        let mut meter = self.answers.meter.lock();
         for number in self.sent..self.sent + batch {
             let sent_ns = self.schedule.as_ref().map_or(now_ns, |schedule| schedule.at(number));
             let packet_id = self.answers.window.begin(sent_ns).unwrap_or_default();
@@ -203,10 +203,15 @@ impl Publisher<'_> {
                 }
                 Content::Readings(readings) => readings.append(output, number, self.count(), packet_id),
             }
-            sent_measured += u64::from(self.answers.measured.contains(&sent_ns));
+            if self.answers.measured.contains(&sent_ns) {
+                meter.sent_measured += 1;
+                if self.schedule.is_some() {
+                    meter.sent_late.record(sent_ns, now_ns);
+                }
+            }
         }
+        drop(meter);
         self.sent += batch;
-        self.answers.meter.lock().sent_measured += sent_measured;
     }
 
     /// Publishers take the topics in turn, each beginning with another.

@@ -28,6 +28,10 @@ pub struct Report {
     /// What passed while it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measurement>,
+    /// From when it was due at a fixed rate to being written: what the load itself waited for a processor, or for a broker that
+    /// takes no more. It is part of every latency below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_late_us: Option<Percentiles>,
     /// From sending, or from when it was due at a fixed rate, to a subscriber; in a ward from a reading to its alert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Percentiles>,

@@ -208,6 +208,7 @@ async fn messages(shared: &Arc<Shared>, watch: &Watch, begins: impl FnOnce()) ->
         }),
         measured: Some(measured),
         latency_us: Percentiles::of(&meter.latency),
+        sent_late_us: Percentiles::of(&meter.sent_late),
         acknowledgement_us: Percentiles::of(&meter.acknowledgement),
         broker: watch.process(&begin, &end).map(|process| process.for_messages(&measured, plan.scenario)),
         load_cpu_seconds: Watch::own_cpu_seconds(&begin, &end),

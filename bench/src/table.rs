@@ -39,6 +39,9 @@ impl fmt::Display for Report {
             line("sent_per_second", grouped(measured.sent_per_second as u64))?;
             line("delivered_per_second", grouped(measured.delivered_per_second as u64))?;
         }
+        if let Some(late) = &self.sent_late_us {
+            line("sent_late_us", percentiles(late))?;
+        }
         if let Some(latency) = &self.latency_us {
             line(if ward { "reading to alert, us" } else { "latency_us" }, percentiles(latency))?;
         }

@@ -177,6 +177,7 @@ fn each_reading_beyond_its_limit_reaches_a_pager_and_each_reading_the_record() {
     assert!(sent.abs_diff(240) <= 6 && alerts > 0, "{}", run.table);
     assert_eq!((run.count("/messages/acknowledged"), run.count("/messages/due")), (sent, alerts));
     assert!(run.count("/acknowledgement_us/samples") > 100 && run.number("/latency_us/p99") > 0.0);
+    assert!(run.number("/sent_late_us/p50") > 0.0);
 
     let began = std::time::Instant::now();
     while broker.metric::<f64>("wardline_audit_lag_records") > 0.0 {

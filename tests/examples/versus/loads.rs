@@ -68,6 +68,11 @@ pub(crate) const LOADS: &[Load] = &[
         figures: &[
             Figure { title: "QoS 1 at 20,000/s, p50, us", pointer: "/latency_us/p50", better: Better::Less },
             Figure { title: "p99, us", pointer: "/latency_us/p99", better: Better::Less },
+            Figure {
+                title: "sent late by the load, p99, us",
+                pointer: "/sent_late_us/p99",
+                better: Better::Less,
+            },
         ],
     },
     Load {
@@ -92,6 +97,11 @@ pub(crate) const LOADS: &[Load] = &[
                 better: Better::Less,
             },
             Figure { title: "p99, us", pointer: "/latency_us/p99", better: Better::Less },
+            Figure {
+                title: "sent late by the load, p99, us",
+                pointer: "/sent_late_us/p99",
+                better: Better::Less,
+            },
         ],
     },
     Load {

@@ -67,12 +67,16 @@ enum Started {
 }
 
 /// What can be compared without being asked for: Wardline as it is configured for a hospital, and without waiting for the
-/// disk; and the others that are installed.
+/// disk or keeping a record; and the others that are installed.
 pub(crate) fn at_hand() -> Vec<Peer> {
     let wardline = |name: &str, variables| Peer { name: name.to_owned(), kind: Kind::Wardline(variables) };
     let mut peers = vec![
         wardline("wardline", &[]),
-        wardline("wardline-commit-off", &[("WARDLINE__JOURNAL__COMMIT", "off")]),
+        // What the others do: keep nothing and record nothing.
+        wardline(
+            "wardline-bare",
+            &[("WARDLINE__JOURNAL__COMMIT", "off"), ("WARDLINE__AUDIT__STORE", "none")],
+        ),
     ];
     if let Some(path) = installed("mosquitto") {
         peers.push(Peer::other("mosquitto", &[&path, "-c", "{dir}/conf"], MOSQUITTO_CONF));

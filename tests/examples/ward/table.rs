@@ -48,6 +48,8 @@ fn figures() -> Vec<(String, Figure)> {
         at("alerts due", "/load/messages/due"),
         at("alerts missing", "/load/messages/lost"),
         at("rows missing", "/rows_missing"),
+        at("reading sent late by the load p50, us", "/load/sent_late_us/p50"),
+        at("reading sent late by the load p99, us", "/load/sent_late_us/p99"),
         at("acknowledgement p50, us", "/load/acknowledgement_us/p50"),
         at("acknowledgement p99, us", "/load/acknowledgement_us/p99"),
         at("acknowledgement p99.9, us", "/load/acknowledgement_us/p99_9"),
