@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 
 use bytes::BytesMut;
 use serde_json::Value;
@@ -274,12 +275,17 @@ fn swallow(mut stream: TcpStream) {
 #[test]
 fn a_report_that_finds_no_place_is_noticed_before_the_load() {
     let directory = tempfile::tempdir().unwrap();
-    let place = directory.path().join("missing/report.json");
-    let mut command = wardline();
-    // Nobody listens there, which would be said next.
-    command.args(["bench", "fan-in", "--url", "mqtt://127.0.0.1:1", "--json"]).arg(&place);
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let bench = |place: &Path| {
+        let mut command = wardline();
+        // Nobody listens there.
+        command.args(["bench", "fan-in", "--url", "mqtt://127.0.0.1:1", "--json"]).arg(place);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = bench(&directory.path().join("missing/report.json"));
+    assert_eq!(status, Some(2));
     assert!(said.contains("--json") && said.contains("missing/report.json"), "{said}");
+    let place = directory.path().join("report.json");
+    assert_eq!(bench(&place).0, Some(1));
+    assert!(!place.exists(), "a load that did not begin leaves no report");
 }

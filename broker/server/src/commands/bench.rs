@@ -165,8 +165,11 @@ pub fn run(args: Args) -> Outcome {
     let broker = Broker { url: args.url.to_string(), host: args.url.host.clone(), port: args.url.port };
     // For who measures other processes meanwhile; that nobody reads it is no reason to stop.
     let begins = || drop(print(&mut std::io::stderr(), BEGINS));
-    let report = wardline_bench::run(&plan, &broker, accesses(&args)?, begins)
-        .map_err(|error| Failure::failed(error.to_string()))?;
+    let run = |accesses| {
+        wardline_bench::run(&plan, &broker, accesses, begins)
+            .map_err(|error| Failure::failed(error.to_string()))
+    };
+    let report = accesses(&args).and_then(run).inspect_err(|_| json.iter().for_each(Output::discard))?;
     tell(&report, json)?;
     // The report has said what is wrong.
     if report.complete { Ok(()) } else { Err(Failure::failed("")) }
@@ -186,6 +189,14 @@ impl<'a> Output<'a> {
         let file = File::create(path)
             .map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))?;
         Ok(Self::File(path, file))
+    }
+
+    /// There is nothing to write.
+    fn discard(&self) {
+        if let Self::File(path, _) = self {
+            // An empty file is no harm.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

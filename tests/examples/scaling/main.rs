@@ -1,6 +1,6 @@
 //! What a message costs the broker against how much of everything there is, in tables for `docs/performance.md`:
 //!
-//! `tests/scaling [--seconds S] [--only SERIES,SERIES]`, or `cargo run --release -p wardline-tests --example scaling -- …`
+//! `tests/scaling [--seconds S] [--only SERIES,SERIES] [--plot FILE.svg]`, or `cargo run --release -p wardline-tests --example scaling -- …`
 //!
 //! Each row is a broker that was just started, under the load of `wardline bench`.
 
@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -21,8 +22,12 @@ use wardline_tests::load::{self, Publisher};
 use wardline_tests::{Broker, Site, machine, wardline};
 use wardline_wire::Publish;
 
+mod plot;
+
+use plot::Panel;
+
 const WRONG_USAGE: u8 = 2;
-const USAGE: &str = "usage: scaling [--seconds S] [--only SERIES,SERIES]";
+const USAGE: &str = "usage: scaling [--seconds S] [--only SERIES,SERIES] [--plot FILE.svg]";
 /// Limits that are published and not yet acknowledged.
 const WINDOW: u16 = 256;
 
@@ -35,16 +40,37 @@ struct Series {
     arguments: &'static str,
     /// Whether the value is of limits for single patients.
     limits: bool,
+    /// What the plot shows the cost of.
+    plotted: Cost,
+}
+
+/// CPU of the broker by what it is for.
+#[derive(Clone, Copy)]
+enum Cost {
+    Publish,
+    Delivery,
+}
+
+impl Cost {
+    /// Microseconds each.
+    fn of(self, report: &Value) -> Option<f64> {
+        let of = match self {
+            Self::Publish => "sent",
+            Self::Delivery => "delivered",
+        };
+        report.pointer(&format!("/broker/cpu_seconds_per_million_{of}")).and_then(Value::as_f64)
+    }
 }
 
 const SERIES: &[Series] = &[
     Series {
         name: "connections",
         title: "devices connected, together 5,000 QoS 1 readings a second",
-        // As many as go with 20,000 descriptors, a common hard limit.
-        values: &[10, 100, 1_000, 10_000, 19_900],
+        // At the end as many as 20,000 descriptors, a common hard limit, leave for them.
+        values: &[10, 100, 1_000, 10_000, 19_700],
         arguments: "ward --rate 5000 --alerts 5 --topics 4 --publishers {}",
         limits: false,
+        plotted: Cost::Publish,
     },
     Series {
         name: "topics",
@@ -52,6 +78,7 @@ const SERIES: &[Series] = &[
         values: &[10, 100, 1_000, 10_000, 100_000, 1_000_000],
         arguments: "fan-in --qos 1 --topics {}",
         limits: false,
+        plotted: Cost::Publish,
     },
     Series {
         name: "subscriptions",
@@ -59,6 +86,7 @@ const SERIES: &[Series] = &[
         values: &[10, 100, 1_000, 10_000, 100_000, 1_000_000],
         arguments: "fan-in --qos 1 --subscriptions {}",
         limits: false,
+        plotted: Cost::Publish,
     },
     Series {
         name: "payload",
@@ -66,6 +94,7 @@ const SERIES: &[Series] = &[
         values: &[16, 64, 256, 1_024, 4_096, 16_384, 65_536],
         arguments: "fan-in --qos 1 --payload {}",
         limits: false,
+        plotted: Cost::Publish,
     },
     Series {
         name: "fan-out",
@@ -73,6 +102,7 @@ const SERIES: &[Series] = &[
         values: &[1, 10, 100, 1_000, 10_000],
         arguments: "fan-out --qos 1 --subscribers {}",
         limits: false,
+        plotted: Cost::Delivery,
     },
     Series {
         name: "rules",
@@ -80,11 +110,12 @@ const SERIES: &[Series] = &[
         values: &[0, 10, 100, 1_000, 10_000],
         arguments: "ward --rate 5000 --alerts 5 --publishers 100",
         limits: true,
+        plotted: Cost::Publish,
     },
 ];
 
 fn main() -> ExitCode {
-    let (seconds, series) = match order(std::env::args().skip(1)) {
+    let Order { seconds, series, plot } = match order(std::env::args().skip(1)) {
         Ok(order) => order,
         Err(reason) => {
             eprintln!("{reason}\n{USAGE}");
@@ -92,17 +123,32 @@ fn main() -> ExitCode {
         }
     };
     println!("{}", machine::line(&machine::describe()));
+    let mut panels = Vec::new();
     for series in series {
         println!(
             "| {} | CPU us of the broker for a publish | for a delivery | complete |\n|---|---|---|---|",
             series.title
         );
+        let mut points = Vec::new();
         for &value in series.values {
-            println!("{}", row(value, &measure(series, value, seconds)));
+            let report = measure(series, value, seconds);
+            println!("{}", row(value, &report));
+            points.extend(series.plotted.of(&report).map(|cost| (value.into(), cost)));
         }
         println!();
+        let what = match series.plotted {
+            Cost::Publish => "a publish",
+            Cost::Delivery => "a delivery",
+        };
+        panels.push(Panel { title: format!("us for {what}: {}", series.name), points });
     }
-    ExitCode::SUCCESS
+    match plot.map(|file| (plot::draw(&file, &panels), file)) {
+        Some((Err(error), file)) => {
+            eprintln!("{}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// The report of `wardline bench` on a broker of its own.
@@ -145,28 +191,32 @@ fn set_limits(broker: SocketAddr, patients: u32) {
 }
 
 fn row(value: u32, report: &Value) -> String {
-    let cost = |of: &str| {
-        let cost = report.pointer(&format!("/broker/cpu_seconds_per_million_{of}")).and_then(Value::as_f64);
-        cost.map_or("-".to_owned(), |cost| format!("{cost:.2}"))
-    };
+    let cost = |cost: Cost| cost.of(report).map_or("-".to_owned(), |cost| format!("{cost:.2}"));
     let trouble = report.pointer("/troubles/0").and_then(Value::as_str);
     let complete = trouble.map_or("yes".to_owned(), |trouble| format!("no: {trouble}"));
-    format!("| {value} | {} | {} | {complete} |", cost("sent"), cost("delivered"))
+    format!("| {value} | {} | {} | {complete} |", cost(Cost::Publish), cost(Cost::Delivery))
 }
 
-fn order(mut words: impl Iterator<Item = String>) -> Result<(u32, Vec<&'static Series>), String> {
-    let (mut seconds, mut chosen) = (10, SERIES.iter().collect());
+struct Order {
+    seconds: u32,
+    series: Vec<&'static Series>,
+    plot: Option<PathBuf>,
+}
+
+fn order(mut words: impl Iterator<Item = String>) -> Result<Order, String> {
+    let mut order = Order { seconds: 10, series: SERIES.iter().collect(), plot: None };
     while let Some(option) = words.next() {
         let value = words.next().ok_or(format!("{option} wants a value"))?;
         match option.as_str() {
-            "--seconds" => seconds = value.parse().map_err(|_| format!("'{value}' is no number"))?,
+            "--seconds" => order.seconds = value.parse().map_err(|_| format!("'{value}' is no number"))?,
             "--only" => {
                 let named = |name: &str| SERIES.iter().find(|series| series.name == name);
                 let series = value.split(',').map(|name| named(name).ok_or(format!("there is no '{name}'")));
-                chosen = series.collect::<Result<_, _>>()?;
+                order.series = series.collect::<Result<_, _>>()?;
             }
+            "--plot" => order.plot = Some(value.into()),
             _ => return Err(format!("there is no {option}")),
         }
     }
-    Ok((seconds, chosen))
+    Ok(order)
 }
