@@ -285,7 +285,11 @@ fn a_report_that_finds_no_place_is_noticed_before_the_load() {
     let (status, said) = bench(&directory.path().join("missing/report.json"));
     assert_eq!(status, Some(2));
     assert!(said.contains("--json") && said.contains("missing/report.json"), "{said}");
+    assert_eq!(bench(directory.path()).0, Some(2));
     let place = directory.path().join("report.json");
     assert_eq!(bench(&place).0, Some(1));
     assert!(!place.exists(), "a load that did not begin leaves no report");
+    std::fs::write(&place, "of an earlier load").unwrap();
+    assert_eq!(bench(&place).0, Some(1));
+    assert_eq!(std::fs::read_to_string(&place).unwrap(), "of an earlier load");
 }

@@ -1,6 +1,6 @@
 //! `wardline bench`: load on any MQTT broker, and what it cost.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -161,61 +161,46 @@ pub fn run(args: Args) -> Outcome {
              for fewer connections"
         )));
     }
-    let json = args.json.as_deref().map(Output::open).transpose()?;
+    if let Some(path) = args.json.as_deref().filter(|path| path.as_os_str() != "-") {
+        has_place(path).map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))?;
+    }
     let broker = Broker { url: args.url.to_string(), host: args.url.host.clone(), port: args.url.port };
     // For who measures other processes meanwhile; that nobody reads it is no reason to stop.
     let begins = || drop(print(&mut std::io::stderr(), BEGINS));
-    let run = |accesses| {
-        wardline_bench::run(&plan, &broker, accesses, begins)
-            .map_err(|error| Failure::failed(error.to_string()))
-    };
-    let report = accesses(&args).and_then(run).inspect_err(|_| json.iter().for_each(Output::discard))?;
-    tell(&report, json)?;
+    let report = wardline_bench::run(&plan, &broker, accesses(&args)?, begins)
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    tell(&report, args.json.as_deref())?;
     // The report has said what is wrong.
     if report.complete { Ok(()) } else { Err(Failure::failed("")) }
 }
 
-/// Where the JSON goes. Opened before the load begins: a report that finds no place would be of no use.
-enum Output<'a> {
-    Stdout,
-    File(&'a Path, File),
-}
-
-impl<'a> Output<'a> {
-    fn open(path: &'a Path) -> Result<Self, Failure> {
-        if path.as_os_str() == "-" {
-            return Ok(Self::Stdout);
+/// Whether a report can be written there: to learn of it after the load would be late. What is there stays as it is.
+fn has_place(path: &Path) -> std::io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() || there.is_dir() => {
+            OpenOptions::new().append(true).open(path).map(drop)
         }
-        let file = File::create(path)
-            .map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))?;
-        Ok(Self::File(path, file))
-    }
-
-    /// There is nothing to write.
-    fn discard(&self) {
-        if let Self::File(path, _) = self {
-            // An empty file is no harm.
-            let _ = fs::remove_file(path);
+        // A device or a pipe, which to open may be more than to look.
+        Ok(_) => Ok(()),
+        Err(_) => {
+            OpenOptions::new().write(true).create_new(true).open(path)?;
+            fs::remove_file(path)
         }
     }
 }
 
-fn tell(report: &Report, json: Option<Output<'_>>) -> Outcome {
+fn tell(report: &Report, json: Option<&Path>) -> Outcome {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
-    let Some(output) = json else { return print(&mut std::io::stdout(), &report.to_string()) };
+    let Some(path) = json else { return print(&mut std::io::stdout(), &report.to_string()) };
     let mut text =
         serde_json::to_string_pretty(report).map_err(|error| failed("cannot write JSON", &error))?;
     text.push('\n');
-    match output {
-        Output::Stdout => {
-            print(&mut std::io::stderr(), &report.to_string())?;
-            print(&mut std::io::stdout(), &text)
-        }
-        Output::File(path, mut file) => {
-            print(&mut std::io::stdout(), &report.to_string())?;
-            file.write_all(text.as_bytes()).map_err(|error| failed(&path.display().to_string(), &error))
-        }
+    if path.as_os_str() == "-" {
+        print(&mut std::io::stderr(), &report.to_string())?;
+        return print(&mut std::io::stdout(), &text);
     }
+    print(&mut std::io::stdout(), &report.to_string())?;
+    fs::write(path, text).map_err(|error| failed(&path.display().to_string(), &error))
 }
 
 fn print(to: &mut impl Write, text: &str) -> Outcome {
