@@ -7,7 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use support::{Intruder, NODE, Node, load};
-use wardline_audit::{Expectations, PayloadKept, PayloadPolicy, ProjectorError, Store, StoreError, verify};
+use wardline_audit::{
+    Expectations, PayloadKept, PayloadPolicy, Progress, ProjectorError, Store, StoreError, verify,
+};
+use wardline_journal::Offset;
 use wardline_test_postgres::Postgres;
 
 /// Projects, kills at a different instant each time, starts again, while records keep coming.
@@ -84,6 +87,32 @@ async fn a_store_that_is_not_there_yet_is_waited_for_and_shutdown_does_not_hang(
     projection.reach(10).await;
     projection.finish().await.unwrap();
     assert!(node.verify(&store).await.is_clean());
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_missed_and_nothing_counts_as_recorded() {
+    let node = Node::new();
+    let store = node.sqlite();
+    load(&node, 0, 10);
+    let mut projection = node.project(&store);
+    projection.reach(10).await;
+    let (place, away) = (node.directory.path().join("audit.db"), node.directory.path().join("away.db"));
+    std::fs::rename(&place, &away).unwrap();
+    load(&node, 10, 20);
+    let says = |what: &'static str| {
+        move |progress: &Progress| progress.last_error.as_ref().is_some_and(|error| error.contains(what))
+    };
+    for what in ["was removed, renamed or replaced", "unable to open"] {
+        let failing = projection.progress.wait_for(says(what));
+        tokio::time::timeout(support::PATIENCE, failing).await.unwrap().unwrap();
+    }
+    assert_eq!(projection.progress.borrow().audited_up_to, Some(Offset(10)));
+    assert!(!place.exists(), "another file would take its place");
+    std::fs::rename(&away, &place).unwrap();
+    projection.reach(20).await;
+    projection.finish().await.unwrap();
+    let report = node.verify(&store).await;
+    assert!(report.is_clean() && report.rows == 20, "{:?}", report.findings);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{CachedStatement, Error, ToSql, Transaction, TransactionBehavior};
 use wardline_journal::Record;
 
+use super::Source;
 use super::sqlite::File;
 use super::writer::{Statement, instant_text};
 use crate::background::{PIECE_ROWS, give_way};
@@ -37,13 +38,16 @@ const DELIVERY_STEPS: Table = Table {
 impl File {
     /// In one transaction: `advance`, which has to touch one row, the rows of `batch`, and `heads`. False, and
     /// nothing is changed, where it touched none. Blocks.
+    ///
+    /// # Errors
+    /// What SQLite says, or that the file is [`Gone`](super::sqlite::Gone), whatever was written to it.
     pub(super) fn add(
         &self,
         node: u16,
         batch: &Batch,
         advance: &Statement,
         heads: &[Statement],
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Source> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if execute(&transaction, advance)? != 1 {
@@ -54,6 +58,7 @@ impl File {
             execute(&transaction, head)?;
         }
         transaction.commit()?;
+        self.is_in_place()?;
         Ok(true)
     }
 }

@@ -122,8 +122,10 @@ enum Target {
 pub(crate) enum Access {
     /// Only reading; a missing SQLite file is an error.
     Read,
-    /// Reading and adding.
+    /// Reading and adding; a missing SQLite file is an error.
     Write,
+    /// As `Write`; a missing SQLite file is made.
+    Create,
 }
 
 impl Store {
@@ -163,7 +165,7 @@ impl Store {
     /// Creates the tables, or brings them to this program's version; refuses newer ones. Needs no rights to
     /// define tables when they are there already.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        let mut connection = self.connect(Access::Write).await?;
+        let mut connection = self.connect(Access::Create).await?;
         schema::prepare(&mut connection).await
     }
 

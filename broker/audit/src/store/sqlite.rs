@@ -1,9 +1,10 @@
 //! A SQLite file, as a connection that is used from tasks: its calls block, so each runs on a thread for such.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
@@ -22,18 +23,46 @@ const ROWS_AHEAD_MAX: usize = 50;
 
 /// The file that a record is in. One call at a time: another waits for it.
 #[derive(Clone)]
-pub(super) struct File(Arc<Mutex<Connection>>);
+pub(super) struct File(Arc<Opened>);
+
+struct Opened {
+    path: PathBuf,
+    /// Which file that was.
+    identity: Identity,
+    connection: Mutex<Connection>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// The file is not where it was: what is written to it will be found by nobody.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the file was removed, renamed or replaced while the broker had it open; put it back, or restart the broker: it makes \
+     the record anew from what the journal still has"
+)]
+pub(super) struct Gone;
 
 impl File {
     /// Opens the file at `path`; for writing, makes it if it is missing.
     pub(super) async fn open(path: &Path, access: Access) -> Result<Self, Source> {
         let path = path.to_owned();
-        let connection = spawn_blocking(move || connect(&path, access)).await??;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        let open = move || -> Result<_, Source> {
+            let connection = Mutex::new(connect(&path, access)?);
+            Ok(Opened { identity: identity(&path)?, path, connection })
+        };
+        Ok(Self(Arc::new(spawn_blocking(open).await??)))
+    }
+
+    /// # Errors
+    /// Where the path leads is not the file that is open.
+    pub(super) fn is_in_place(&self) -> Result<(), Gone> {
+        let in_place = identity(&self.0.path).is_ok_and(|now| now == self.0.identity);
+        if in_place { Ok(()) } else { Err(Gone) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock()
+        self.0.connection.lock()
     }
 
     /// Runs statements without parameters.
@@ -79,14 +108,15 @@ impl File {
 fn connect(path: &Path, access: Access) -> Result<Connection, Error> {
     let access_flag = match access {
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        Access::Write => {
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Create => {
             make_private(path);
             OpenFlags::SQLITE_OPEN_READ_WRITE
         }
     };
     let connection = Connection::open_with_flags(path, access_flag | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    if access == Access::Write {
+    if access != Access::Read {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A commit that was answered is on the disk.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -94,10 +124,14 @@ fn connect(path: &Path, access: Access) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 /// Makes a missing file readable by its owner only: there are patients in it. SQLite gives its side files the
 /// same rights. A failure is left to the connection that follows, which can say more.
 fn make_private(file: &Path) {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     drop(made);
 }
 

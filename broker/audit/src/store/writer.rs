@@ -54,7 +54,7 @@ impl Writer {
         key: &PublicKey,
         now: Timestamp,
     ) -> Result<(Self, Position), StoreError> {
-        let mut connection = store.connect(Access::Write).await?;
+        let mut connection = store.connect(Access::Create).await?;
         schema::prepare(&mut connection).await?;
         let doing = "becoming the writer";
         connection.script(begin(&connection), doing).await?;
@@ -158,7 +158,7 @@ impl Writer {
         };
         let adding = worker.call(move || file.add(node, &batch, &advance, &heads));
         let added = adding.await.map_err(|lost| failed(lost.into()))?;
-        added.map_err(|source| failed(source.into()))
+        added.map_err(failed)
     }
 
     async fn execute(&mut self, statement: &Statement, doing: &'static str) -> Result<u64, StoreError> {
