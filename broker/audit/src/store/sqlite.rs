@@ -38,8 +38,8 @@ type Identity = (u64, u64);
 /// The file is not where it was: what is written to it will be found by nobody.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the file was removed, renamed or replaced while the broker had it open; put it back, or restart the broker: it makes \
-     the record anew from what the journal still has"
+    "the file was removed, renamed or replaced while the broker had it open; put it back: without it the \
+     broker can make the record anew only at a start, and only while the journal still has all of it"
 )]
 pub(super) struct Gone;
 
